@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * arch.c: the part of the aarch64 port that is not worth assembly: the first
+ * frame of a context, and Linux's signal frame. */
+#include "arch/arch.h"
+
+#include <string.h>
+#include <ucontext.h>
+
+extern const char arch_start[]; /* in arch_entry: switch.S */
+
+void *arch_prepare(void *top, void (*entry)(void *pass))
+{
+    /* The 16 bytes left over are zero, for whoever reads a frame record where
+     * there is none. FPCR 0: round to nearest, no traps, no flush to zero. */
+    char *base = (char *)top - 16;
+    memset(base, 0, 16);
+    ArchFrame *f = (ArchFrame *)(void *)base - 1;
+    *f = (ArchFrame){
+        .x30 = (uintptr_t)arch_start,
+        .x19_28 = {(uintptr_t)entry},
+    };
+    return f;
+}
+
+void arch_ucontext(void *ucontext, ArchContext *out)
+{
+    const ucontext_t *uc = ucontext;
+    out->pc = (uintptr_t)uc->uc_mcontext.pc;
+    out->sp = (uintptr_t)uc->uc_mcontext.sp;
+    out->fp = (uintptr_t)uc->uc_mcontext.regs[29];
+}
+
+void arch_fill_ucontext(const ArchContext *ctx, void *ucontext)
+{
+    ucontext_t *uc = ucontext;
+    uc->uc_mcontext.pc = ctx->pc;
+    uc->uc_mcontext.sp = ctx->sp;
+    uc->uc_mcontext.regs[29] = ctx->fp;
+}

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * weft.h: coroutines for C, scheduled like Go's goroutines.
+ *
+ * Link with -lweft, or $(pkg-config --cflags --libs weft).
+ *
+ * Errors      Functions return 0 or a count on success and a negative errno
+ *             value on failure. errno itself is never set by weft and keeps
+ *             its value across every weft call, per coroutine.
+ * Time        int64_t nanoseconds. A deadline is absolute, on weft_now()'s
+ *             clock; 0 means none. An operation that can be done at once is
+ *             done whatever its deadline; -ETIMEDOUT is returned only when it
+ *             would have to wait past it.
+ * "Parks"     The function may block the calling coroutine while its thread
+ *             runs others. On a thread that weft did not make (a "foreign"
+ *             thread) it blocks that thread instead. After a call that parks,
+ *             a coroutine may find itself on another thread.
+ * Foreign     Unless its entry says "coroutine only", a function may be called
+ *             from any thread of the process while weft_run() is active.
+ *             Without an active weft_run(), whatever would have to wait for a
+ *             coroutine returns -EPERM; what can be done at once is done.
+ * Signals     No function may be called from a signal handler, except
+ *             weft_now() and weft_errno().
+ * Zero        Objects and attributes filled with zero bytes are valid and mean
+ *             the defaults.
+ * fork        In a child made by fork() while weft_run() is active only exec
+ *             and async-signal-safe calls may be used; weft calls return
+ *             -ENOSYS there, those that cannot report it end the child with
+ *             one line.
+ */
+#ifndef WEFT_H
+#define WEFT_H
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#define WEFT_VERSION_MAJOR 0
+#define WEFT_VERSION_MINOR 1
+#define WEFT_VERSION_PATCH 0
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define WEFT_API __attribute__((visibility("default")))
+#else
+#define WEFT_API
+#endif
+
+/* ---- errno ------------------------------------------------------------
+ *
+ * A coroutine may change threads inside a weft call, and compilers keep the
+ * address of the old thread's errno (glibc declares __errno_location const).
+ * Code that mixes weft calls and plain ones therefore reads errno through
+ * this function. Define WEFT_KEEP_ERRNO before including to opt out. */
+
+/* The address of errno of the thread the caller is on now. Never fails. */
+WEFT_API int *weft_errno(void);
+
+#ifndef WEFT_KEEP_ERRNO
+#undef errno
+#define errno (*weft_errno())
+#endif
+
+/* ---- life of the runtime ---------------------------------------------- */
+
+typedef struct weft_config {
+    int procs;         /* processors; 0: min(affinity mask, cgroup limit), or WEFT_PROCS */
+    int threads_max;   /* most threads weft may make; 0: 10000, or WEFT_MAXTHREADS */
+    size_t stack_max;  /* bytes a coroutine's stack may grow to; 0: 64 MiB */
+    unsigned flags;    /* 0 */
+    void *reserved[8]; /* 0 */
+} weft_config_t;
+
+/* Run entry(arg) as the main coroutine; the calling thread becomes one of the
+ * runtime's threads. When entry returns, the coroutines that are still alive
+ * are abandoned where they are parked, their stacks are freed, and its value
+ * is returned. A coroutine that is running at that moment is first let run to
+ * its next weft call. May be called again afterwards.
+ * Errors: -EBUSY, a run is active (also when called from a coroutine);
+ * -EINVAL, entry is NULL or a field of cfg is negative or out of range; -ENOMEM;
+ * -EAGAIN, no thread; -EMFILE, -ENFILE, no descriptor for the poller; -ENOSYS
+ * in a forked child. As entry's value cannot be told from an error, let it be
+ * >= 0. cfg may be NULL. */
+WEFT_API int weft_run(int (*entry)(void *), void *arg);
+WEFT_API int weft_run_with(const weft_config_t *cfg, int (*entry)(void *), void *arg);
+
+/* Set the number of processors to n (1 to 1024) if n > 0, and return the
+ * number before. n <= 0 only asks. Running coroutines keep a processor that is
+ * to go until they next call weft. -EPERM outside weft_run(), -EINVAL above
+ * 1024, -ENOMEM. Does not park. */
+WEFT_API int weft_procs(int n);
+
+/* ---- coroutines --------------------------------------------------------- */
+
+/* 64-bit and never reused in the life of the process; 1 is main. */
+typedef uint64_t weft_id_t;
+
+enum { WEFT_STACK_PRIVATE = 0 };
+
+typedef struct weft_attr {
+    const char *name;  /* copied, 31 bytes at most are kept; NULL: none */
+    int stack;         /* WEFT_STACK_PRIVATE */
+    size_t stack_max;  /* bytes; 0: the configuration's. 16 KiB to 64 MiB, rounded up */
+    unsigned flags;    /* 0 */
+    weft_id_t *id;     /* out: the new coroutine's id, set before it can run; or NULL */
+    void *reserved[8]; /* 0 */
+} weft_attr_t;
+
+/* Start fn(arg) in a new coroutine. It runs later, perhaps on another thread;
+ * it ends when fn returns. attr may be NULL.
+ * Errors: -EINVAL, fn is NULL or an attribute is out of range; -ENOMEM, no
+ * memory for a coroutine or no address space for its stack; -EPERM outside
+ * weft_run(); -ENOSYS in a forked child. Does not park. */
+WEFT_API int weft_go(void (*fn)(void *), void *arg);
+WEFT_API int weft_go_with(const weft_attr_t *attr, void (*fn)(void *), void *arg);
+
+/* Let others run first. On a foreign thread: sched_yield(). Parks, never blocks. */
+WEFT_API void weft_yield(void);
+
+/* The caller's id; 0 on a foreign thread. Does not park. */
+WEFT_API weft_id_t weft_id(void);
+
+/* Name the running coroutine for dumps and debuggers; copied, 31 bytes at most
+ * are kept; NULL or "" takes the name away. -ENOMEM; -EPERM on a foreign thread. */
+WEFT_API int weft_set_name(const char *name);
+
+/* Bounds of the running coroutine's stack, [*lo, *hi): lo is the deepest
+ * address it may grow to. -EPERM on a foreign thread, -EINVAL for a NULL. */
+WEFT_API int weft_stack_bounds(void **lo, void **hi);
+
+/* Coroutines alive, main included. A sum over processors: exact when nothing runs. */
+WEFT_API size_t weft_num_coroutines(void);
+
+/* ---- time --------------------------------------------------------------- */
+
+/* Nanoseconds on CLOCK_MONOTONIC. Async-signal-safe. */
+WEFT_API int64_t weft_now(void);
+
+/* Sleep for ns nanoseconds, or until the time when; at once for a time that is
+ * past. Never early. Returns 0; -EPERM never. Parks. */
+WEFT_API int weft_sleep(int64_t ns);
+WEFT_API int weft_sleep_until(int64_t when);
+
+/* A timer. {0} is a timer that is not pending. It must stay where it is while
+ * it is pending; once it has been stopped, or has fired (period 0), weft does
+ * not touch it any more. */
+typedef struct weft_timer {
+    uint64_t opaque[8];
+} weft_timer_t;
+
+/* Call fn(arg) in a new coroutine at the absolute time when (a past one: at
+ * once), then every period nanoseconds if period > 0; ticks that could not be
+ * kept are dropped, the phase is kept. A pending timer is rearmed.
+ * Errors: -EINVAL (fn or t NULL, period < 0), -ENOMEM, -EPERM outside
+ * weft_run(). start, stop and reset may race with each other and with the
+ * firing. Do not park. */
+WEFT_API int weft_timer_start(weft_timer_t *t, int64_t when, int64_t period, void (*fn)(void *),
+                              void *arg);
+
+/* 1: it was pending and will not fire; 0: too late, or not pending. */
+WEFT_API int weft_timer_stop(weft_timer_t *t);
+
+/* Arm again for the time when with the function and period of the last start,
+ * whether it is pending, has fired or was stopped. 1: it was pending; 0: not.
+ * -EINVAL, never started. */
+WEFT_API int weft_timer_reset(weft_timer_t *t, int64_t when);
+
+/* ---- channels -------------------------------------------------------------
+ *
+ * Go's channels; elements are copied by value. elem may be NULL: a sender
+ * sends zero bytes, a receiver discards. Every operation touches the channel
+ * for the last time before its effect can be seen, so that a peer may drop
+ * the last reference at once. */
+
+typedef struct weft_chan weft_chan_t;
+
+/* A channel of elements of elem_size bytes (0 to 65535) with room for capacity
+ * of them; 0: unbuffered, a send waits for its receive. One reference belongs
+ * to the caller. NULL: out of memory, or a size out of range. */
+WEFT_API weft_chan_t *weft_chan_make(size_t elem_size, size_t capacity);
+
+/* Take and drop references; the last one frees. ref returns c. NULL is let be.
+ * A coroutine parked on a channel holds a reference of its own. */
+WEFT_API weft_chan_t *weft_chan_ref(weft_chan_t *c);
+WEFT_API void weft_chan_unref(weft_chan_t *c);
+
+/* Send *elem. 0; -EPIPE, the channel is closed. c == NULL parks for ever. Parks. */
+WEFT_API int weft_send(weft_chan_t *c, const void *elem);
+/* Receive into *elem. 1, an element; 0, closed and drained (*elem is zeroed).
+ * c == NULL parks for ever. Parks. */
+WEFT_API int weft_recv(weft_chan_t *c, void *elem);
+/* The same without waiting: -EAGAIN instead (also for c == NULL). */
+WEFT_API int weft_try_send(weft_chan_t *c, const void *elem);
+WEFT_API int weft_try_recv(weft_chan_t *c, void *elem);
+
+/* Close: receivers drain what is buffered and then get 0, senders get -EPIPE.
+ * 0. Closing twice, or NULL, is fatal. Does not park. */
+WEFT_API int weft_chan_close(weft_chan_t *c);
+
+/* Elements buffered now; room. 0 for NULL. Do not park. */
+WEFT_API size_t weft_chan_len(weft_chan_t *c);
+WEFT_API size_t weft_chan_cap(weft_chan_t *c);
+
+enum { WEFT_RECV = 1, WEFT_SEND = 2 };
+
+typedef struct weft_case {
+    int op;            /* WEFT_RECV or WEFT_SEND */
+    int fd;            /* unused by these */
+    weft_chan_t *chan; /* NULL: this case is never ready */
+    void *elem;        /* to receive into or to send; may be NULL */
+    int result;        /* out, for the case that was chosen: as weft_send or weft_recv */
+    void *reserved[2]; /* 0 */
+} weft_case_t;
+
+/* Do exactly one of n operations, chosen at random among those that are ready;
+ * park while none is. A send on a closed channel is ready. Returns the index
+ * of the case done; -ETIMEDOUT; -EINVAL for an unknown op, a negative n or
+ * more than 65536 cases; -ENOMEM. With n == 0 it waits for the deadline. The
+ * elements of cases that lost are not touched. Parks. */
+WEFT_API int weft_select(weft_case_t *cases, int n, int64_t deadline);
+/* The same without waiting: -EAGAIN when none is ready. Go's default clause. */
+WEFT_API int weft_try_select(weft_case_t *cases, int n);
+
+/* ---- sync -----------------------------------------------------------------
+ *
+ * Plain structs, {0} is ready to use, no destructor. Do not copy one in use.
+ * One that an abandoned coroutine held or waited for must be zeroed before a
+ * later weft_run() uses it. A foreign thread that waits when the run ends gets
+ * -ECANCELED. */
+
+typedef struct weft_mutex {
+    uint32_t opaque[2];
+} weft_mutex_t;
+
+/* Go's sync.Mutex: not recursive, any coroutine may unlock, fair after 1 ms of
+ * waiting. lock: 0; parks. trylock: 0 or -EBUSY. unlock: 0; it parks when it
+ * hands over to one that has waited so long; of an unlocked mutex it is fatal.
+ * The last user may free the mutex's memory at once after its unlock. */
+WEFT_API int weft_mutex_lock(weft_mutex_t *m);
+WEFT_API int weft_mutex_trylock(weft_mutex_t *m);
+WEFT_API int weft_mutex_unlock(weft_mutex_t *m);
+
+typedef struct weft_wg {
+    uint64_t opaque[2];
+} weft_wg_t;
+
+/* Go's sync.WaitGroup. add moves the counter by n (a sum below zero is fatal,
+ * so is a raise from zero while others wait), done is add(-1), wait returns 0
+ * when the counter is 0. Only wait parks. */
+WEFT_API int weft_wg_add(weft_wg_t *wg, int n);
+WEFT_API int weft_wg_done(weft_wg_t *wg);
+WEFT_API int weft_wg_wait(weft_wg_t *wg);
+/* add(1), then fn(arg) in a new coroutine, then done. Errors as weft_go, and
+ * the counter is then as before. */
+WEFT_API int weft_wg_go(weft_wg_t *wg, void (*fn)(void *), void *arg);
+
+/* ---- I/O --------------------------------------------------------------------
+ *
+ * Plain file descriptors; the calls look like the system calls of their names
+ * and return -errno. weft makes a descriptor non-blocking when it first uses
+ * it. Sockets, pipes and terminals park; calls on regular files block the
+ * thread. Short counts are returned as they are; EINTR never is. Several
+ * coroutines may wait on one descriptor: all are woken and try again. A
+ * descriptor used with weft must be closed with weft_close(): after a plain
+ * close(), weft may take a new file with the same number for the old one. */
+
+enum { WEFT_READ = 1, WEFT_WRITE = 2 };
+
+/* Errors: the system call's; -ETIMEDOUT, the descriptor's deadline has passed;
+ * -ECANCELED, it was closed by weft_close() meanwhile. A write to a socket or pipe without
+ * reader returns -EPIPE; sockets never raise SIGPIPE. Park. */
+WEFT_API ssize_t weft_read(int fd, void *buf, size_t len);
+WEFT_API ssize_t weft_write(int fd, const void *buf, size_t len);
+
+/* The new descriptor is non-blocking and close-on-exec. Parks. */
+WEFT_API int weft_accept(int fd, struct sockaddr *sa, socklen_t *len);
+/* Parks until connected; obeys the WEFT_WRITE deadline. */
+WEFT_API int weft_connect(int fd, const struct sockaddr *sa, socklen_t len);
+
+/* Listen on host:port (host NULL: all addresses; port 0: any, ask getsockname)
+ * with SO_REUSEADDR; backlog <= 0 means SOMAXCONN. Returns a descriptor.
+ * -EHOSTUNREACH if the name does not resolve, -EINVAL for a port out of range. */
+WEFT_API int weft_listen_tcp(const char *host, int port, int backlog);
+/* Connect to host:port, trying each address in turn until the deadline.
+ * TCP_NODELAY is set. Name resolution blocks the thread. Parks. */
+WEFT_API int weft_dial_tcp(const char *host, int port, int64_t deadline);
+
+/* Wait until fd is ready for events (WEFT_READ | WEFT_WRITE; errors count as
+ * both). Returns those that are; -ETIMEDOUT; -EBADF; -EPERM for a descriptor
+ * that cannot be polled; -EINVAL. Parks. */
+WEFT_API int weft_poll_fd(int fd, int events, int64_t deadline);
+
+/* From now on operations on fd in the directions which (WEFT_READ, accept too;
+ * WEFT_WRITE, connect too; or both) that would wait past the deadline return
+ * -ETIMEDOUT, those that wait now included. Stays until changed; 0 lifts it. -EBADF, -EINVAL. */
+WEFT_API int weft_set_deadline(int fd, int which, int64_t deadline);
+
+/* Close fd and wake everyone parked on it with -ECANCELED. -EBADF. */
+WEFT_API int weft_close(int fd);
+
+/* ---- seeing inside ------------------------------------------------------ */
+
+/* Write to descriptor fd, for every coroutine: id, name, state, wait reason,
+ * spawn site, backtrace. What runs meanwhile is shown as running, without a
+ * backtrace. 0; -EBADF; -EPERM outside weft_run(). Does not park; blocks the thread while it writes. */
+WEFT_API int weft_dump(int fd);
+
+typedef struct weft_stats {
+    uint64_t coroutines;       /* alive now, main included */
+    uint64_t runnable;         /* waiting in a run queue now */
+    uint64_t threads;          /* weft's threads now */
+    uint64_t threads_idle;     /* of these, without a processor */
+    uint64_t procs;            /* processors */
+    uint64_t spawned;          /* since weft_run() began, as all below */
+    uint64_t exited;
+    uint64_t switches;         /* coroutines given a processor */
+    uint64_t steals;           /* coroutines taken from another processor's queue */
+    uint64_t netpoll_wakeups;  /* coroutines woken by a descriptor */
+    uint64_t timers;           /* timers and sleepers pending now */
+    uint64_t timers_fired;
+    uint64_t stack_private_bytes; /* address space of slots bound to coroutines or kept warm */
+    uint64_t stacks_private;      /* such slots */
+    uint64_t reserved[32];
+} weft_stats_t;
+
+/* Fill *out; sums over processors, exact when nothing runs. -EINVAL, -EPERM
+ * outside weft_run(). Does not park. */
+WEFT_API int weft_stats(weft_stats_t *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

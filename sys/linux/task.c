@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * task.c: what Linux alone knows of threads: ids, names, counts, timer slack,
+ * barriers across threads, processors.
+ */
+#include "sys/sys.h"
+#include "sys/linux/linux.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/membarrier.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+void sys_timer_slack(bool precise)
+{
+    int saved = errno;
+
+    prctl(PR_SET_TIMERSLACK, precise ? 1UL : 0UL, 0, 0, 0); /* 1 ns; 0: the thread's default */
+    errno = saved;
+}
+
+void sys_thread_name(const char *name)
+{
+    char buf[16] = "";
+
+    strncpy(buf, name, sizeof(buf) - 1);
+    pthread_setname_np(pthread_self(), buf);
+}
+
+int sys_tid(void)
+{
+    return (int)syscall(SYS_gettid);
+}
+
+/* The 20th field of /proc/self/stat. The second is the program's name in
+ * parentheses and may hold anything, so count from the last ')'. */
+int sys_process_threads(void)
+{
+    char buf[1024];
+    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return -errno;
+    ssize_t n = read(fd, buf, sizeof(buf) - 1);
+    close(fd);
+    if (n <= 0)
+        return -EIO;
+    buf[n] = '\0';
+    const char *at = strrchr(buf, ')');
+    for (int field = 2; at != NULL && field < 20; field++) {
+        at = strchr(at, ' ');
+        if (at != NULL)
+            at++;
+    }
+    return at != NULL ? atoi(at) : -EIO;
+}
+
+/* CPUs this process may run on. The kernel's mask may be longer than cpu_set_t. */
+static int task_affinity(void)
+{
+    for (unsigned max = 1024; max <= 1 << 16; max *= 4) {
+        size_t size = CPU_ALLOC_SIZE(max);
+        cpu_set_t *set = CPU_ALLOC(max);
+        if (set == NULL)
+            break;
+        int rc = sched_getaffinity(0, size, set);
+        int n = rc == 0 ? CPU_COUNT_S(size, set) : 0;
+        CPU_FREE(set);
+        if (n > 0)
+            return n;
+        if (errno != EINVAL)
+            break;
+    }
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? (int)online : 1;
+}
+
+int sys_ncpu(void)
+{
+    int saved = errno, n = task_affinity(), limit = cgroup_cpu_limit("");
+
+    errno = saved;
+    return limit > 0 && limit < n ? limit : n;
+}
+
+static long task_membarrier(int cmd)
+{
+    return syscall(SYS_membarrier, cmd, 0, 0);
+}
+
+bool sys_membarrier_init(void)
+{
+    int saved = errno;
+    bool ok = task_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
+
+    errno = saved;
+    return ok;
+}
+
+void sys_membarrier(void)
+{
+    int saved = errno;
+
+    task_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+    errno = saved;
+}
+
+uint64_t sys_seed(void)
+{
+    uint64_t seed;
+    int saved = errno;
+
+    if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) != (ssize_t)sizeof(seed))
+        seed = (uint64_t)sys_now() * 0x9E3779B97F4A7C15u ^ (uint64_t)(uintptr_t)&seed;
+    errno = saved;
+    return seed | 1; /* never 0: the generators it starts would stay there */
+}

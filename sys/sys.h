@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * sys.h: what the runtime asks of an operating system.
+ *
+ * Nothing here knows a coroutine. Every function is thread-safe; those marked
+ * (s) may be called from a signal handler. Failures are -errno values. Times
+ * are nanoseconds on sys_now()'s clock. HACKING.md, "What a port owes", has the
+ * reasons; one .c file per section in sys/<os>/ or sys/posix/.
+ */
+#ifndef WEFT_SYS_H
+#define WEFT_SYS_H
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- clock.c ---- */
+int64_t sys_now(void);               /* (s) monotonic */
+void sys_sleep_until(int64_t when);  /* blocks the thread, never early */
+void sys_timer_slack(bool precise);  /* calling thread: wake as close to a timeout as can be; false: the default again */
+
+/* ---- thread.c ---- */
+typedef struct {
+    pthread_t pt;
+} SysThread;
+/* Start fn(arg) with all signals blocked except synchronous ones, on a stack of
+ * a fixed modest size. -EAGAIN, -ENOMEM. */
+int sys_thread_create(SysThread *t, void (*fn)(void *), void *arg);
+void sys_thread_join(SysThread *t);
+void sys_thread_name(const char *name); /* the calling thread; 15 bytes are kept */
+void sys_yield(void);
+int sys_tid(void);
+int sys_process_threads(void); /* threads of this process now; -errno when it cannot be told */
+int sys_ncpu(void);            /* min(affinity mask, cgroup limit rounded up), >= 1 */
+bool sys_membarrier_init(void); /* true: sys_membarrier() works */
+void sys_membarrier(void);      /* every running thread of the process has passed a full barrier */
+uint64_t sys_seed(void);
+
+/* ---- park.c: the park word ---- */
+/* Block while *word == val, until woken or the deadline (0: none) is past; may
+ * return spuriously. 0 or -ETIMEDOUT. */
+int sys_park(_Atomic uint32_t *word, uint32_t val, int64_t deadline);
+void sys_unpark(_Atomic uint32_t *word, int n); /* wake n waiters (INT_MAX: all) */
+
+/* ---- memory.c ---- */
+size_t sys_page(void);
+/* Address space, readable and writable, committed on touch, not backed by huge
+ * pages; aligned to align (a power of two). NULL: none left. */
+void *sys_reserve(size_t size, size_t align);
+void sys_release(void *p, size_t size);
+void sys_decommit(void *p, size_t size); /* give the pages back; they read as zero, guards stay */
+int sys_discard(void *p, size_t size);   /* as fresh from sys_reserve: guards and page tables go too. -errno: unchanged */
+size_t sys_address_limit(void);          /* most bytes the process may reserve; SIZE_MAX: no limit but the processor's */
+typedef enum { SYS_GUARD_NONE, SYS_GUARD_PTE, SYS_GUARD_VMA } SysGuard;
+SysGuard sys_guard_kind(void); /* what sys_guard_set uses: marked page table entries cost no VMA, PROT_NONE costs two */
+long sys_guard_max(void);      /* how many guards may be set at a time */
+int sys_guard_set(void *p, size_t size);   /* (s) accesses fault from now on; contents are lost. -errno */
+int sys_guard_clear(void *p, size_t size); /* (s) accesses read zeros from now on */
+
+/* ---- fault.c ---- */
+/* Handle SIGSEGV and SIGBUS on the alternate stack: fn returns true when it has
+ * mended the fault; false passes it to the handler that was there before, or
+ * lets the process die by the signal. fn runs in signal context. */
+typedef bool (*SysFaultFn)(void *addr, void *ucontext);
+int sys_fault_install(SysFaultFn fn);
+void sys_fault_remove(void); /* put back what was there before, unless someone replaced ours */
+size_t sys_altstack_size(void);
+int sys_altstack_set(void *mem, size_t size);  /* calling thread */
+void sys_altstack_clear(void);                 /* calling thread */
+
+/* ---- poller.c: readiness ---- */
+typedef struct {
+    uint64_t cookie; /* as given to sys_poller_add; UINT64_MAX and UINT64_MAX - 1 are not to be used */
+    unsigned events; /* SYS_IN | SYS_OUT; errors and hang-ups set both. SYS_HUP besides: end of stream, error
+                      * or urgent data (EPOLLRDHUP, HUP, ERR, PRI): a short read no longer means
+                      * that nothing is left */
+} SysEvent;
+enum { SYS_IN = 1, SYS_OUT = 2, SYS_HUP = 4 };
+int sys_poller_open(void); /* the one poller of the process. -EMFILE, -ENFILE, -ENOMEM */
+void sys_poller_close(void);
+/* Report edges of both directions of fd from now on. -EPERM: cannot be polled
+ * (a regular file); -EEXIST; -EBADF, -ENOMEM, -ENOSPC. */
+int sys_poller_add(int fd, uint64_t cookie);
+int sys_poller_del(int fd);
+/* Fill up to n events. timeout: < 0 wait for ever, 0 look only, else at most so
+ * many nanoseconds (not rounded to milliseconds). A wake-up ends the wait with
+ * 0 events. Number of events (EINTR counts as 0). One thread at a time waits;
+ * any number may look. */
+int sys_poller_wait(SysEvent *ev, int n, int64_t timeout);
+void sys_poller_wake(void); /* (s) end a wait that is on or the next one; coalesced */
+
+/* ---- fork.c ---- */
+int sys_atfork_child(void (*fn)(void)); /* call fn in every child made by fork() */
+
+#endif
