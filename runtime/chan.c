@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * chan.c: channels.
+ *
+ * As in Go: a ring of elements, a FIFO queue of waiting receivers and one of
+ * waiting senders, one lock over all. An operation that finds a peer waiting
+ * hands the element over directly, into or out of the place the peer named, so
+ * an unbuffered exchange copies once. With senders waiting on a full ring a
+ * receiver takes the oldest element and the oldest sender's takes its place:
+ * the order of the elements is the order of the sends.
+ *
+ * Who writes what. Everything but the words marked (a) in chan.h is read and
+ * written under the lock. A waiter fills its Wait, queues it and parks with the
+ * lock held; the lock is released by the park's commit, when the waiter can be
+ * resumed. So a waker, who takes the lock, never finds a waiter that is not off
+ * its stack, and a waiter that looked and found nothing cannot miss the peer
+ * that comes next: no wake-up is lost. The waker unlinks the Wait, copies the
+ * element, writes result and g->woke, unlocks, and only then makes g ready. The
+ * waiter reads its Wait when it runs again; sched_ready orders that.
+ *
+ * References. The caller of an operation owns one or borrows one for the time
+ * of its call; every queued Wait has one of its own, which the waker drops
+ * under the lock that it holds anyway. That never frees, since the waker works
+ * on a reference too. The count is therefore a plain integer under the lock.
+ *
+ * The last touch. An operation is done with its channel before anybody can see
+ * its effect: the buffer's new count is seen by who takes the lock after it was
+ * released, a waiter runs after the waker has unlocked, and a waiter does not
+ * look at the channel again. So a peer may drop the last reference as soon as
+ * it has what it came for. (lock_release() may still make a wake-up call on
+ * the address of the lock's word after it has released it: the kernel does not
+ * mind whose memory that is.)
+ *
+ * Without the lock only the try calls and select look, see chan_may_recv().
+ *
+ * Lock order: RANK_CHAN; nothing is taken under a channel's lock but, by
+ * select, locks of further channels in address order.
+ */
+#include "chan.h"
+
+#include <stdint.h>
+
+enum { ELEM_MAX = 65535 };
+
+/* ---- life ------------------------------------------------------------------------ */
+
+/* For calls that have no way to report an error. m == NULL (no memory for a
+ * foreign thread's M) is good enough for a lock. */
+static M *chan_enter(const char *what)
+{
+    M *m = rt_enter();
+    if (unlikely(m == NULL && get(&sched.forked)))
+        fatal("%s in a forked child", what);
+    return m;
+}
+
+static void chan_leave(M *m)
+{
+    if (likely(m != NULL))
+        rt_leave(m);
+}
+
+weft_chan_t *weft_chan_make(size_t elem_size, size_t capacity)
+{
+    size_t bytes, total;
+    if (elem_size > ELEM_MAX || capacity > PTRDIFF_MAX ||
+        __builtin_mul_overflow(elem_size, capacity, &bytes) ||
+        __builtin_add_overflow(bytes, sizeof(weft_chan_t), &total) || total > PTRDIFF_MAX)
+        return NULL;
+    M *m = rt_enter();
+    if (unlikely(m == NULL))
+        return NULL;
+    weft_chan_t *c = rt_alloc(total);
+    if (likely(c != NULL)) {
+        memset(c, 0, sizeof *c);
+        c->elem_size = (uint32_t)elem_size;
+        c->cap = capacity;
+        c->bytes = bytes;
+        c->refs = 1;
+    }
+    rt_leave(m);
+    return c;
+}
+
+weft_chan_t *weft_chan_ref(weft_chan_t *c)
+{
+    if (c == NULL)
+        return NULL;
+    M *m = chan_enter("weft_chan_ref");
+    lock_acquire(m, &c->lock, RANK_CHAN);
+    if (unlikely(c->refs == UINT32_MAX))
+        fatal("too many references to a channel");
+    c->refs++;
+    lock_release(&c->lock);
+    chan_leave(m);
+    return c;
+}
+
+void weft_chan_unref(weft_chan_t *c)
+{
+    if (c == NULL)
+        return;
+    M *m = chan_enter("weft_chan_unref");
+    lock_acquire(m, &c->lock, RANK_CHAN);
+    bool last = --c->refs == 0;
+    lock_release(&c->lock);
+    if (last)
+        rt_free(c);
+    chan_leave(m);
+}
+
+size_t weft_chan_len(weft_chan_t *c)
+{
+    return c != NULL ? get(&c->count) : 0;
+}
+
+size_t weft_chan_cap(weft_chan_t *c)
+{
+    return c != NULL ? c->cap : 0;
+}
+
+/* ---- waiting --------------------------------------------------------------------- */
+
+/* The owner of w, or who ends the run, is done with it: unlink it if nobody did,
+ * and drop its reference. True: it was still queued. */
+bool chan_forget(M *m, weft_chan_t *c, Wait *w)
+{
+    lock_acquire(m, &c->lock, RANK_CHAN);
+    bool queued = w->queued;
+    if (queued) {
+        /* Only the ends of a queue are reached from the channel. */
+        bool receiver = get(&c->recvq.head) == w || c->recvq.tail == w;
+        chan_unlink(receiver ? &c->recvq : &c->sendq, w);
+    }
+    /* One that a waker granted has no reference any more. */
+    bool last = false;
+    if (w->on != NULL) {
+        w->on = NULL;
+        last = --c->refs == 0;
+    }
+    lock_release(&c->lock);
+    if (unlikely(last))
+        rt_free(c);
+    return queued;
+}
+
+/* A Wait that was granted, but whose owner never ran again, has nothing on. */
+void chan_abandon(M *m, Wait *w)
+{
+    if (w->on != NULL)
+        chan_forget(m, w->on, w);
+}
+
+/* A foreign thread was sent home by the end of the run. A waker may have been
+ * at it at the same time; then the exchange has taken place. The channel is
+ * there: either our Wait still has its reference, or our caller has one. */
+static int chan_cancelled(M *m, weft_chan_t *c, Wait *w)
+{
+    if (chan_forget(m, c, w))
+        return m->g->result;
+    foreign_settle(m);
+    return w->result;
+}
+
+/* Queue the caller and park; c is locked. The waker has done the rest. c may
+ * be gone on return. */
+static int chan_wait(M **mp, weft_chan_t *c, ChanQueue *q, void *elem, enum Reason why)
+{
+    M *m = *mp;
+    if (unlikely(!get(&sched.active))) {
+        lock_release(&c->lock);
+        return -EPERM;
+    }
+    G *g = m->g;
+    Wait *w = &g->wait;
+    w->g = g;
+    w->elem = elem;
+    w->select = false;
+    g->result = 0;
+    chan_enqueue(c, q, w);
+    *mp = m = sched_park_unlock(m, why, &c->lock);
+    if (likely(g->result == 0)) /* wakers leave it alone, cancellation does not */
+        return w->result;
+    return chan_cancelled(m, c, w);
+}
+
+/* A NULL channel: nobody comes. Only a foreign thread returns, when the run ends. */
+static int chan_wait_nil(M **mp, enum Reason why)
+{
+    M *m = *mp;
+    if (!get(&sched.active))
+        return -EPERM;
+    *mp = m = sched_park(m, why, NULL, NULL);
+    return m->g->result;
+}
+
+/* ---- operations -------------------------------------------------------------------- */
+
+int weft_send(weft_chan_t *c, const void *elem)
+{
+    M *m = rt_enter();
+    if (unlikely(m == NULL))
+        return chan_no_m();
+    m = chan_chaos(m);
+    int rc;
+    if (unlikely(c == NULL)) {
+        rc = chan_wait_nil(&m, WHY_CHAN_NIL_SEND);
+        goto out;
+    }
+    G *peer = NULL;
+    lock_acquire(m, &c->lock, RANK_CHAN);
+    rc = chan_send_now(c, elem, &peer);
+    if (rc == -EAGAIN) {
+        /* The waker only reads a sender's element. */
+        rc = chan_wait(&m, c, &c->sendq, (void *)(uintptr_t)elem, WHY_CHAN_SEND);
+        goto out;
+    }
+    lock_release(&c->lock);
+    if (peer != NULL)
+        sched_ready(m, peer);
+out:
+    rt_leave(m);
+    return rc;
+}
+
+int weft_recv(weft_chan_t *c, void *elem)
+{
+    M *m = rt_enter();
+    if (unlikely(m == NULL))
+        return chan_no_m();
+    m = chan_chaos(m);
+    int rc;
+    if (unlikely(c == NULL)) {
+        rc = chan_wait_nil(&m, WHY_CHAN_NIL_RECV);
+        goto out;
+    }
+    G *peer = NULL;
+    lock_acquire(m, &c->lock, RANK_CHAN);
+    rc = chan_recv_now(c, elem, &peer);
+    if (rc == -EAGAIN) {
+        rc = chan_wait(&m, c, &c->recvq, elem, WHY_CHAN_RECV);
+        goto out;
+    }
+    lock_release(&c->lock);
+    if (peer != NULL)
+        sched_ready(m, peer);
+out:
+    rt_leave(m);
+    return rc;
+}
+
+int weft_try_send(weft_chan_t *c, const void *elem)
+{
+    M *m = rt_enter();
+    if (unlikely(m == NULL))
+        return chan_no_m();
+    m = chan_chaos(m);
+    int rc = -EAGAIN;
+    if (likely(c != NULL) && chan_may_send(c)) {
+        G *peer = NULL;
+        lock_acquire(m, &c->lock, RANK_CHAN);
+        rc = chan_send_now(c, elem, &peer);
+        lock_release(&c->lock);
+        if (peer != NULL)
+            sched_ready(m, peer);
+    }
+    rt_leave(m);
+    return rc;
+}
+
+int weft_try_recv(weft_chan_t *c, void *elem)
+{
+    M *m = rt_enter();
+    if (unlikely(m == NULL))
+        return chan_no_m();
+    m = chan_chaos(m);
+    int rc = -EAGAIN;
+    if (likely(c != NULL) && chan_may_recv(c)) {
+        if (get_acq(&c->closed) && !chan_has_elem(c)) {
+            /* A closed channel gets no elements any more: drained for good. Many
+             * poll one that only says "done"; they do it without the lock. */
+            chan_copy(elem, NULL, c->elem_size);
+            rc = 0;
+        } else {
+            G *peer = NULL;
+            lock_acquire(m, &c->lock, RANK_CHAN);
+            rc = chan_recv_now(c, elem, &peer);
+            lock_release(&c->lock);
+            if (peer != NULL)
+                sched_ready(m, peer);
+        }
+    }
+    rt_leave(m);
+    return rc;
+}
+
+/* ---- close ---------------------------------------------------------------------------- */
+
+typedef struct {
+    G *head, *tail;
+} GList;
+
+/* Grant `result` to everyone in q and append them to list. */
+static void chan_drain(weft_chan_t *c, ChanQueue *q, int result, GList *list)
+{
+    Wait *w;
+    while ((w = chan_pop(q)) != NULL) {
+        if (result == 0)
+            chan_copy_to_peer(w, NULL, c->elem_size);
+        G *g = chan_grant(c, w, result);
+        g->link = NULL;
+        if (list->tail != NULL)
+            list->tail->link = g;
+        else
+            list->head = g;
+        list->tail = g;
+    }
+}
+
+int weft_chan_close(weft_chan_t *c)
+{
+    M *m = rt_enter();
+    if (unlikely(m == NULL))
+        return chan_no_m();
+    if (unlikely(c == NULL))
+        fatal("close of nil channel");
+    m = chan_chaos(m);
+    GList list = {NULL, NULL};
+    lock_acquire(m, &c->lock, RANK_CHAN);
+    if (unlikely(get(&c->closed))) {
+        lock_release(&c->lock);
+        fatal("close of closed channel");
+    }
+    set_rel(&c->closed, true); /* before the queues are emptied: see chan_may_send() */
+    chan_drain(c, &c->recvq, 0, &list);
+    chan_drain(c, &c->sendq, -EPIPE, &list);
+    lock_release(&c->lock);
+
+    /* The first of them next, the others behind what is queued: FIFO all the same. */
+    G *next, *g = list.head;
+    if (g != NULL) {
+        next = g->link;
+        sched_ready(m, g);
+        while ((g = next) != NULL) {
+            next = g->link;
+            sched_ready_tail(m, g);
+        }
+    }
+    rt_leave(m);
+    return 0;
+}

@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * coro.c: coroutines are born and end; where Gs live.
+ *
+ * A G is a record of 256 bytes, apart from its stack. weft_go() makes the
+ * record and only *reserves* a stack; the stack is bound when the G runs for the
+ * first time. So a burst of short coroutines costs a queue of records, and they
+ * all run on the few stacks that are warm in the cache.
+ *
+ * Gs come in slabs of 16 KiB, aligned to their size, so that a G finds its slab
+ * by its address. Each P keeps a list of free Gs and trades batches with the
+ * slabs under arena.lock; a slab all of whose Gs are free is given back when
+ * there are some to spare. Every G that exists is found by walking the slabs:
+ * no list to keep at birth and death.
+ *
+ * Ids are handed out to Ps in batches and never used again; 1 is main.
+ *
+ * A G's memory may be used for another one as soon as coro_reap() has run. No
+ * waker can hold a stale G: it got the G out of a queue under that queue's
+ * lock, or by winning wait_claim(), and the G has not run since; a timer holds
+ * its heap's lock until it is done with a G whose claim it has lost (rt.h,
+ * TimerFire).
+ *
+ * Lock: arena.lock (RANK_ARENA).
+ */
+#include "annotate.h"
+
+#include <unistd.h>
+
+enum { SLAB = 16384, BATCH = 32, CACHE = 128, SPARE_SLABS = 8, IDS = 1024, NAME_MAX_LEN = 31 };
+
+typedef struct Slab {
+    struct Slab *next, *prev;           /* arena.lock: all slabs */
+    struct Slab *next_free, *prev_free; /* arena.lock: those with free Gs; self-linked: not on it */
+    G *free;                            /* arena.lock */
+    uint32_t nfree;                     /* arena.lock */
+    uint32_t n;                         /* constant */
+    _Alignas(CACHE_LINE) G g[];
+} Slab;
+
+static struct {
+    Lock lock;
+    Slab *all;
+    Slab *partial;
+    uint32_t empty; /* slabs all of whose Gs are free */
+} arena;
+
+static Slab *slab_of(G *g)
+{
+    return (Slab *)((uintptr_t)g & ~(uintptr_t)(SLAB - 1));
+}
+
+/* ---- slabs: arena.lock held ---- */
+
+static void partial_push(Slab *s)
+{
+    s->next_free = arena.partial;
+    s->prev_free = NULL;
+    if (arena.partial != NULL)
+        arena.partial->prev_free = s;
+    arena.partial = s;
+}
+
+static void partial_remove(Slab *s)
+{
+    if (s->prev_free != NULL)
+        s->prev_free->next_free = s->next_free;
+    else
+        arena.partial = s->next_free;
+    if (s->next_free != NULL)
+        s->next_free->prev_free = s->prev_free;
+}
+
+static bool slab_add(void)
+{
+    Slab *s = rt_alloc_aligned(SLAB, SLAB);
+    if (s == NULL)
+        return false;
+    s->n = (SLAB - offsetof(Slab, g)) / sizeof(G);
+    for (uint32_t i = s->n; i-- > 0;) {
+        s->g[i].link = s->free;
+        s->free = &s->g[i];
+    }
+    s->nfree = s->n;
+    s->next = arena.all;
+    if (arena.all != NULL)
+        arena.all->prev = s;
+    arena.all = s;
+    partial_push(s);
+    arena.empty++;
+    return true;
+}
+
+static void slab_drop(Slab *s)
+{
+    partial_remove(s);
+    if (s->prev != NULL)
+        s->prev->next = s->next;
+    else
+        arena.all = s->next;
+    if (s->next != NULL)
+        s->next->prev = s->prev;
+    for (uint32_t i = 0; i < s->n; i++)
+        rt_free(s->g[i].cases);
+    rt_free(s);
+}
+
+static G *slab_take(void)
+{
+    if (arena.partial == NULL && !slab_add())
+        return NULL;
+    Slab *s = arena.partial;
+    G *g = s->free;
+    s->free = g->link;
+    if (s->nfree-- == s->n)
+        arena.empty--;
+    if (s->nfree == 0)
+        partial_remove(s);
+    return g;
+}
+
+static void slab_give(G *g)
+{
+    Slab *s = slab_of(g);
+    g->link = s->free;
+    s->free = g;
+    if (s->nfree++ == 0)
+        partial_push(s);
+    if (s->nfree == s->n && ++arena.empty > SPARE_SLABS) {
+        arena.empty--;
+        slab_drop(s);
+    }
+}
+
+/* ---- Gs ---- */
+
+static G *take_batch(P *p)
+{
+    lock_acquire(NULL, &arena.lock, RANK_ARENA);
+    G *g = slab_take();
+    for (uint32_t i = 1; g != NULL && p != NULL && i < BATCH; i++) {
+        G *more = slab_take();
+        if (more == NULL)
+            break;
+        more->link = p->free;
+        p->free = more;
+        p->nfree++;
+    }
+    lock_release(&arena.lock);
+    return g;
+}
+
+static void give(P *p, uint32_t keep)
+{
+    lock_acquire(NULL, &arena.lock, RANK_ARENA);
+    while (p->nfree > keep) {
+        G *g = p->free;
+        p->free = g->link;
+        p->nfree--;
+        slab_give(g);
+    }
+    lock_release(&arena.lock);
+}
+
+void coro_flush(P *p)
+{
+    give(p, 0);
+}
+
+static uint64_t next_id(P *p)
+{
+    if (p == NULL)
+        return atomic_fetch_add_explicit(&sched.ids, 1, memory_order_relaxed);
+    if (unlikely(p->id_next == p->id_end)) {
+        p->id_next = atomic_fetch_add_explicit(&sched.ids, IDS, memory_order_relaxed);
+        p->id_end = p->id_next + IDS;
+    }
+    return p->id_next++;
+}
+
+static char *copy_name(const char *name)
+{
+    size_t n = strnlen(name, NAME_MAX_LEN);
+    char *copy = rt_alloc(n + 1);
+    if (copy != NULL) {
+        memcpy(copy, name, n);
+        copy[n] = '\0';
+    }
+    return copy;
+}
+
+/* Under the lock that dumps hold while they read names. */
+void coro_set_name(G *g, char *name)
+{
+    lock_acquire(NULL, &arena.lock, RANK_ARENA);
+    char *old = g->name;
+    g->name = name;
+    lock_release(&arena.lock);
+    rt_free(old);
+}
+
+static int check_attr(const weft_attr_t *attr)
+{
+    if (attr->stack != WEFT_STACK_PRIVATE || attr->flags != 0)
+        return -EINVAL;
+    return attr->stack_max != 0 ? stack_class(attr->stack_max) : 0;
+}
+
+int coro_spawn(M *m, const weft_attr_t *attr, void (*fn)(void *), void *arg, void *pc, G **out)
+{
+    P *p = m->p;
+    int cls = 0, rc;
+    char *name = NULL;
+
+    if (unlikely(attr != NULL)) {
+        if ((cls = check_attr(attr)) < 0)
+            return cls;
+        if (attr->name != NULL && *attr->name != '\0' && (name = copy_name(attr->name)) == NULL)
+            return -ENOMEM;
+    }
+    if (unlikely((rc = stack_reserve(p, cls)) != 0))
+        goto no_stack;
+    G *g = p != NULL ? p->free : NULL;
+    if (likely(g != NULL)) {
+        p->free = g->link;
+        p->nfree--;
+    } else if ((g = take_batch(p)) == NULL) {
+        rc = -ENOMEM;
+        goto no_g;
+    }
+    g->sp = NULL;
+    g->slot = NULL;
+    g->link = NULL;
+    g->fn = fn;
+    g->arg = arg;
+    g->wg = NULL;
+    g->stack_class = (uint8_t)cls;
+    g->saved_errno = 0;
+    g->flags = 0;
+    g->id = next_id(p);
+    g->spawn_pc = pc;
+    g->name = name;
+    set(&g->reason, WHY_START);
+    set_rel(&g->state, G_WAITING); /* until it is put into a queue; pairs with coro_foreach() */
+    if (likely(p != NULL))
+        bump(&p->spawned, 1);
+    else
+        atomic_fetch_add_explicit(&sched.foreign_spawned, 1, memory_order_relaxed);
+    *out = g;
+    return 0;
+no_g:
+    stack_unreserve(p, cls);
+no_stack:
+    rt_free(name);
+    return rc;
+}
+
+/* First code on a new stack. */
+WEFT_NO_TSAN void coro_start(void *arg)
+{
+    M *m = arg;
+    note_arrive(m->g);
+    sched_arrive(m);
+    G *g = m->g;
+    *m->errno_addr = 0;
+    rt_leave(m);
+    g->fn(g->arg);
+    m = rt_enter();
+    if (unlikely(m == NULL)) {
+        static const char text[] = "weft: fatal: a coroutine returned in a forked child\n";
+        (void)!write(2, text, sizeof text - 1);
+        _exit(2);
+    }
+    if (g->wg != NULL)
+        weft_wg_done(g->wg);
+    sched_exit(m);
+}
+
+void coro_bind(M *m, G *g)
+{
+    g->slot = stack_get(m->p, g->stack_class);
+    g->sp = arch_prepare(stack_top(g->slot), coro_start);
+    note_bind(g);
+}
+
+bool coro_reap(M *m, G *g, void *arg)
+{
+    (void)arg;
+    P *p = m->p;
+    note_end(g);
+    stack_put(p, g->slot);
+    stack_unreserve(p, g->stack_class);
+    if (unlikely(g->name != NULL))
+        coro_set_name(g, NULL);
+    set(&g->state, G_DEAD);
+    bump(&p->exited, 1);
+    g->link = p->free;
+    p->free = g;
+    if (unlikely(++p->nfree > CACHE))
+        give(p, CACHE / 2);
+    return true;
+}
+
+void coro_foreach_alone(void (*fn)(G *, void *), void *arg)
+{
+    for (Slab *s = arena.all; s != NULL; s = s->next)
+        for (uint32_t i = 0; i < s->n; i++)
+            if (get_acq(&s->g[i].state) != G_DEAD)
+                fn(&s->g[i], arg);
+}
+
+void coro_foreach(void (*fn)(G *, void *), void *arg)
+{
+    lock_acquire(NULL, &arena.lock, RANK_ARENA);
+    coro_foreach_alone(fn, arg);
+    lock_release(&arena.lock);
+}
+
+void coro_free_all(void)
+{
+    lock_acquire(NULL, &arena.lock, RANK_ARENA);
+    for (Slab *s = arena.all, *next; s != NULL; s = next) {
+        next = s->next;
+        for (uint32_t i = 0; i < s->n; i++) {
+            G *g = &s->g[i];
+            rt_free(g->cases);
+            if (get(&g->state) != G_DEAD) {
+                note_end(g);
+                rt_free(g->name);
+            }
+        }
+        rt_free(s);
+    }
+    arena.all = arena.partial = NULL;
+    arena.empty = 0;
+    lock_release(&arena.lock);
+}
+
+/* ---- public ---- */
+
+static int go(const weft_attr_t *attr, void (*fn)(void *), void *arg, void *pc)
+{
+    M *m = rt_enter();
+    if (unlikely(m == NULL))
+        return get(&sched.forked) ? -ENOSYS : -ENOMEM;
+    G *g;
+    int rc = -EPERM;
+    if (unlikely(fn == NULL))
+        rc = -EINVAL;
+    else if (likely(get(&sched.active)))
+        rc = coro_spawn(m, attr, fn, arg, pc, &g);
+    if (likely(rc == 0)) {
+        if (attr != NULL && attr->id != NULL)
+            *attr->id = g->id;
+        sched_ready(m, g);
+        if (chaos(m, 4) && m->p != NULL)
+            m = sched_yield_to_others(m);
+    }
+    rt_leave(m);
+    return rc;
+}
+
+int weft_go(void (*fn)(void *), void *arg)
+{
+    return go(NULL, fn, arg, __builtin_return_address(0));
+}
+
+int weft_go_with(const weft_attr_t *attr, void (*fn)(void *), void *arg)
+{
+    return go(attr, fn, arg, __builtin_return_address(0));
+}
+
+weft_id_t weft_id(void)
+{
+    M *m = arch_self();
+    return m == NULL || m->foreign ? 0 : m->g->id;
+}
+
+int weft_set_name(const char *name)
+{
+    M *m = arch_self();
+    if (m == NULL || m->foreign)
+        return get(&sched.forked) ? -ENOSYS : -EPERM;
+    m = rt_enter();
+    char *copy = NULL;
+    int rc = 0;
+    if (name != NULL && *name != '\0' && (copy = copy_name(name)) == NULL)
+        rc = -ENOMEM;
+    if (rc == 0)
+        coro_set_name(m->g, copy);
+    rt_leave(m);
+    return rc;
+}
+
+int weft_stack_bounds(void **lo, void **hi)
+{
+    if (lo == NULL || hi == NULL)
+        return -EINVAL;
+    M *m = arch_self();
+    if (m == NULL || m->foreign)
+        return get(&sched.forked) ? -ENOSYS : -EPERM;
+    stack_bounds(m->g->slot, lo, hi);
+    return 0;
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * debug.c: settings from the environment.
+ *
+ *   WEFT_DEBUG=key=value,...   chaos=SEED   every choice the scheduler is free in is made at random
+ *   WEFT_PROCS, WEFT_MAXTHREADS             numbers, read by life.c through debug_env_int()
+ *
+ * Read again at each weft_run(), in the thread that calls it, before another
+ * exists. What is wrong is said once per process and ignored: an environment
+ * variable must not be able to stop a program. Not read in set-user-ID programs.
+ */
+#include "rt.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static bool debug_number(const char *s, const char *end, uint64_t *out)
+{
+    uint64_t v = 0;
+    if (s == end)
+        return false;
+    for (; s < end; s++) {
+        if (*s < '0' || *s > '9' || __builtin_mul_overflow(v, 10, &v) ||
+            __builtin_add_overflow(v, (uint64_t)(*s - '0'), &v))
+            return false;
+    }
+    *out = v;
+    return true;
+}
+
+int64_t debug_env_int(const char *name, int64_t lo, int64_t hi)
+{
+    const char *s = secure_getenv(name);
+    uint64_t v;
+    if (s == NULL || *s == '\0')
+        return lo - 1;
+    if (debug_number(s, s + strlen(s), &v) && v <= INT64_MAX && (int64_t)v >= lo &&
+        (int64_t)v <= hi)
+        return (int64_t)v;
+    static _Atomic bool said;
+    if (!atomic_exchange(&said, true))
+        warn("%s=%.40s ignored: not a number from %lld to %lld", name, s, (long long)lo,
+             (long long)hi);
+    return lo - 1;
+}
+
+static bool debug_chaos(const char *value, const char *end)
+{
+    return debug_number(value, end, &sched.chaos);
+}
+
+static const struct {
+    const char *key;
+    bool (*parse)(const char *value, const char *end);
+} debug_keys[] = {
+    {"chaos", debug_chaos},
+};
+
+/* One key=value of [s, end). */
+static void debug_set(const char *s, const char *end)
+{
+    const char *eq = memchr(s, '=', (size_t)(end - s));
+    size_t len = (size_t)((eq != NULL ? eq : end) - s);
+    for (size_t i = 0; i < sizeof(debug_keys) / sizeof(debug_keys[0]); i++) {
+        if (strlen(debug_keys[i].key) == len && memcmp(debug_keys[i].key, s, len) == 0 &&
+            eq != NULL && debug_keys[i].parse(eq + 1, end))
+            return;
+    }
+    static _Atomic bool said;
+    if (!atomic_exchange(&said, true))
+        warn("WEFT_DEBUG: \"%.*s\" ignored", (int)(end - s < 60 ? end - s : 60), s);
+}
+
+void debug_init(void)
+{
+    sched.chaos = 0;
+    const char *s = secure_getenv("WEFT_DEBUG");
+    while (s != NULL && *s != '\0') {
+        const char *end = s + strcspn(s, ",");
+        if (end > s)
+            debug_set(s, end);
+        s = *end == ',' ? end + 1 : end;
+    }
+}

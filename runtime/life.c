@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * life.c: a run begins and ends.
+ *
+ * weft_run() makes the calling thread m0, the first M, and main the first
+ * coroutine. Main may come to run on any M; m0 serves like the others. When
+ * main returns, the M it is on sets `stopping` and every P's attention; each M
+ * gives its P back at its next switch and ends; m0 leaves sched_loop() and waits
+ * for the last of them. From then on m0 is alone with whatever foreign threads
+ * do, and takes down what was built, in reverse.
+ *
+ * What is left of the coroutines: those parked on channels are taken out of the
+ * channels' queues, since channels outlive a run; wait tables, timer heaps and
+ * descriptors forget theirs; then stacks and Gs are freed.
+ *
+ * fork: the child has only the thread that called it. If a run is active it
+ * marks the runtime dead there (forked), and forgets its own M, so that every
+ * entry fails with -ENOSYS.
+ */
+#include "annotate.h"
+
+#include <stdlib.h>
+
+static _Atomic uint32_t running; /* 1: somebody is between the two ends of weft_run() */
+
+typedef struct {
+    int (*entry)(void *);
+    void *arg;
+} Main;
+
+static void stop(int result)
+{
+    sched.result = result;
+    atomic_store(&sched.stopping, true);
+    idle_stop_all();
+}
+
+static void run_main(void *arg)
+{
+    Main *main = arg;
+    stop(main->entry(main->arg));
+}
+
+static void in_forked_child(void)
+{
+    if (get(&running) == 0)
+        return;
+    set(&sched.forked, true);
+    arch_set_self(NULL);
+}
+
+static void once(void)
+{
+    static _Atomic bool done;
+    if (atomic_exchange(&done, true))
+        return;
+    sys_atfork_child(in_forked_child);
+    dump_init();
+    atomic_store(&sched.ids, 2);
+}
+
+static int configure(const weft_config_t *cfg, uint32_t *procs)
+{
+    static const weft_config_t none;
+    if (cfg == NULL)
+        cfg = &none;
+    if (cfg->procs < 0 || cfg->procs > P_MAX || cfg->threads_max < 0 || cfg->flags != 0)
+        return -EINVAL;
+    debug_init();
+    int64_t n = cfg->procs, max = cfg->threads_max;
+    if (n == 0)
+        n = debug_env_int("WEFT_PROCS", 1, P_MAX);
+    if (n <= 0)
+        n = sys_ncpu();
+    if (max == 0)
+        max = debug_env_int("WEFT_MAXTHREADS", 1, 1000000);
+    *procs = n < P_MAX ? (uint32_t)n : P_MAX;
+    sched.threads_max = max > 0 ? (uint32_t)max : 10000;
+    sched.stack_max = cfg->stack_max;
+    return 0;
+}
+
+static void reset_sched(M *m0)
+{
+    atomic_store(&sched.stopping, false);
+    atomic_store(&sched.spinning, 0);
+    atomic_store(&sched.idle_p, 0);
+    atomic_store(&sched.need_spin, 0);
+    atomic_store(&sched.poller, 0);
+    atomic_store(&sched.poll_until, 0);
+    atomic_store(&sched.waiters, 0);
+    atomic_store(&sched.runq_n, 0);
+    atomic_store(&sched.foreign_spawned, 0);
+    atomic_store(&sched.park_m0, 0);
+    sched.runq_head = sched.runq_tail = NULL;
+    sched.idle_ps = NULL;
+    sched.idle_ms = NULL;
+    sched.n_idle_m = 0;
+    sched.dead_ms = NULL;
+    sched.nm = 1;
+    sched.m0 = m0;
+}
+
+/* m0, all Ps but the first idle, solo mode if it can be. */
+static int assemble(M *m0, uint32_t procs)
+{
+    bool can_solo = sys_membarrier_init();
+    reset_sched(m0);
+    for (uint32_t i = 0; i < procs; i++) {
+        if ((sched.p[i] = procs_new(i)) == NULL)
+            return -ENOMEM;
+        atomic_store(&sched.np, i + 1);
+    }
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    atomic_store(&sched.procs, procs);
+    m0->all = sched.all_ms; /* foreign Ms may be there already */
+    sched.all_ms = m0;
+    for (uint32_t i = procs; i-- > 1;)
+        idle_put_p(sched.p[i]);
+    set(&sched.solo, can_solo && procs == 1 && get(&sched.foreign) == 0);
+    set(&sched.p[0]->state, P_RUNNING);
+    lock_release(&sched.lock);
+    return 0;
+}
+
+static void disassemble(M *m0)
+{
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    set(&sched.solo, false);
+    M **at = &sched.all_ms;
+    while (*at != NULL && *at != m0)
+        at = &(*at)->all;
+    if (*at != NULL)
+        *at = m0->all;
+    lock_release(&sched.lock);
+    procs_free_all();
+}
+
+static void wait_for_others(void)
+{
+    for (;;) {
+        lock_acquire(NULL, &sched.lock, RANK_SCHED);
+        bool alone = sched.nm == 1;
+        lock_release(&sched.lock);
+        if (alone)
+            break;
+        sys_park(&sched.park_m0, 0, sys_now() + 100000000);
+    }
+    for (;;) {
+        thread_reap();
+        lock_acquire(NULL, &sched.lock, RANK_SCHED);
+        bool none = sched.dead_ms == NULL;
+        lock_release(&sched.lock);
+        if (none)
+            return;
+        sys_yield(); /* its creator is just about to set joinable */
+    }
+}
+
+static void abandon(G *g, void *arg)
+{
+    M *m = arg;
+    uint8_t why = get(&g->reason);
+    if (why == WHY_CHAN_RECV || why == WHY_CHAN_SEND)
+        chan_abandon(m, &g->wait);
+    /* Also of a select that was won but has not run since: its losers. */
+    for (uint32_t i = 0; i < g->ncases; i++)
+        chan_abandon(m, &g->cases[i]);
+}
+
+/* Main, to its end. */
+static int run(M *m0, Main *main)
+{
+    G *g;
+    idle_acquire(m0, sched.p[0]);
+    int rc = coro_spawn(m0, NULL, run_main, main, (void *)(uintptr_t)main->entry, &g);
+    if (rc != 0) {
+        stop(rc);
+    } else {
+        g->id = 1;
+        g->flags = G_MAIN;
+        set(&g->state, G_RUNNABLE);
+        runq_put(m0->p, g);
+    }
+    atomic_store(&sched.active, true);
+    sched_loop(m0);
+    wait_for_others();
+    atomic_store(&sched.active, false);
+    return rc;
+}
+
+static int run_as_m0(M *m0, uint32_t procs, Main *main)
+{
+    int rc;
+    if ((rc = stack_init(sched.stack_max)) != 0)
+        return rc;
+    if ((rc = netpoll_init()) != 0)
+        goto no_poller;
+    if ((rc = assemble(m0, procs)) != 0)
+        goto no_procs;
+    if ((rc = sys_fault_install(stack_on_fault)) != 0)
+        goto no_procs;
+    if ((rc = monitor_start()) != 0)
+        goto no_monitor;
+
+    rc = run(m0, main);
+
+    monitor_stop();
+    foreign_cancel_all();
+    foreign_wait_all();
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    solo_end(); /* from here on foreign threads may use channels again: by word */
+    lock_release(&sched.lock);
+    coro_foreach_alone(abandon, m0);
+    sema_reset();
+no_monitor:
+    sys_fault_remove();
+no_procs:
+    netpoll_fini();
+    for (uint32_t i = 0; i < get_acq(&sched.np); i++)
+        timer_free(m0, &sched.p[i]->timers);
+    coro_free_all();
+    stack_fini();
+    disassemble(m0);
+    return rc == 0 ? sched.result : rc;
+no_poller:
+    stack_fini();
+    return rc;
+}
+
+int weft_run_with(const weft_config_t *cfg, int (*entry)(void *), void *arg)
+{
+    Main main = {entry, arg};
+    uint32_t procs, idle = 0;
+    if (get(&sched.forked))
+        return -ENOSYS;
+    if (entry == NULL)
+        return -EINVAL;
+    if (!atomic_compare_exchange_strong(&running, &idle, 1))
+        return -EBUSY;
+    once();
+    int rc = configure(cfg, &procs);
+    if (rc != 0)
+        goto out;
+    M *self = arch_self();
+    if (self != NULL)
+        foreign_detach(self);
+    M *m0 = thread_new();
+    if (m0 == NULL) {
+        rc = -ENOMEM;
+        goto out;
+    }
+    thread_enter(m0);
+    rc = run_as_m0(m0, procs, &main);
+    thread_leave(m0);
+    sys_timer_slack(false);
+    thread_free(m0);
+out:
+    atomic_store(&running, 0);
+    return rc;
+}
+
+int weft_run(int (*entry)(void *), void *arg)
+{
+    return weft_run_with(NULL, entry, arg);
+}
+
+int64_t weft_now(void)
+{
+    return sys_now();
+}
+
+int *weft_errno(void)
+{
+    return &errno;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * report.h: what fatal reports, dumps and overflow reports are made of.
+ *
+ * Out        text into a buffer and on to a descriptor, with nothing but
+ *            write(2): usable in a signal handler, and in a process that is
+ *            out of memory.
+ * unwind_*   from a saved context to a list of code addresses, and from an
+ *            address to a name. Callers hold the report stack (report_run).
+ */
+#ifndef WEFT_REPORT_H
+#define WEFT_REPORT_H
+
+#include "rt.h"
+
+/* ---- out.c ---- */
+typedef struct {
+    int fd;
+    uint32_t n;
+    char buf[1024];
+} Out;
+
+void out_open(Out *o, int fd);
+void out_str(Out *o, const char *s);
+void out_strn(Out *o, const char *s,
+              size_t max); /* stops at a NUL, writes '?' for control characters */
+void out_dec(Out *o, uint64_t v);
+void out_hex(Out *o, uint64_t v);
+void out_flush(Out *o);
+
+/* ---- unwind.c ---- */
+enum { FRAMES_MAX = 64 };
+
+void unwind_load(void); /* once, at a quiet time: opens libunwind */
+/* The code addresses from *ctx outwards, at most max; nothing outside [lo, hi)
+ * is taken for a frame. ucontext: the interrupted registers if the context is a
+ * signal's, else NULL. */
+uint32_t unwind_walk(const ArchContext *ctx, void *ucontext, const void *lo, const void *hi,
+                     uintptr_t *pcs, uint32_t max);
+/* "function+0x1f (library)". call: pc is a return address, name what comes before it. */
+void unwind_print(Out *o, uintptr_t pc, bool call);
+
+/* ---- dump.c ---- */
+/* Run fn(arg, ctx) on the report stack; ctx is where the caller stands. One at a
+ * time: waits up to a second for another report, then returns false without having run fn. */
+bool report_run(void (*fn)(void *arg, const ArchContext *ctx), void *arg);
+
+/* ---- fatal.c ---- */
+/* The process is dying: should the report crash or take longer than some
+ * seconds, end it as announced: with status 2, or by SIGSEGV. */
+void fatal_guard(bool by_signal);
+void fatal_unguard(void);
+
+#endif

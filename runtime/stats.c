@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * stats.c: counters, summed over the Ps.
+ *
+ * Each counter is written by the M that holds its P and read here without
+ * order: a sum is exact when nothing runs, and otherwise a mixture of moments.
+ * Since a coroutine may be counted as ended on one P before this has read the P
+ * that counted it as spawned, a difference is held at zero from below.
+ * sched.lock keeps the list of Ps and the idle Ms still meanwhile.
+ */
+#include "rt.h"
+
+#include <errno.h>
+
+static uint64_t stats_alive(uint64_t spawned, uint64_t exited)
+{
+    return spawned > exited ? spawned - exited : 0;
+}
+
+static void stats_add_p(weft_stats_t *s, P *p)
+{
+    s->spawned += get(&p->spawned);
+    s->exited += get(&p->exited);
+    s->switches += get(&p->switches);
+    s->steals += get(&p->steals);
+    s->timers_fired += get(&p->fired);
+    s->timers += get(&p->timers.count);
+    s->runnable += runq_len(p);
+}
+
+static void stats_sum(M *m, weft_stats_t *s)
+{
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    for (uint32_t i = 0; i < get_acq(&sched.np); i++)
+        stats_add_p(s, sched.p[i]);
+    s->spawned += get(&sched.foreign_spawned);
+    s->netpoll_wakeups = get(&sched.polled_ready);
+    s->runnable += get(&sched.runq_n);
+    s->threads = sched.nm;
+    s->threads_idle = sched.n_idle_m;
+    s->procs = get(&sched.procs);
+    lock_release(&sched.lock);
+    s->coroutines = stats_alive(s->spawned, s->exited);
+}
+
+int weft_stats(weft_stats_t *out)
+{
+    if (out == NULL)
+        return -EINVAL;
+    M *m = rt_enter();
+    if (m == NULL)
+        return get(&sched.forked) ? -ENOSYS : -ENOMEM;
+    int err = -EPERM;
+    if (get(&sched.active)) {
+        memset(out, 0, sizeof(*out));
+        stats_sum(m, out);
+        stack_counts(&out->stacks_private, &out->stack_private_bytes);
+        err = 0;
+    }
+    rt_leave(m);
+    return err;
+}
+
+size_t weft_num_coroutines(void)
+{
+    weft_stats_t s = {0};
+    M *m = rt_enter();
+    if (m == NULL)
+        return 0;
+    if (get(&sched.active))
+        stats_sum(m, &s);
+    rt_leave(m);
+    return (size_t)s.coroutines;
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * thread.c: Ms come and go.
+ *
+ * An M is made when a P has work and no M is idle, up to threads_max; failing
+ * to make one is no error, the work waits for the Ms there are. An M that has
+ * been idle for some seconds ends: it goes to sched.dead_ms, and whoever makes
+ * the next M, or ends the run, joins it and frees it. Lock: sched.lock.
+ */
+#include "annotate.h"
+
+#include <unistd.h>
+
+M *thread_new(void)
+{
+    M *m = rt_alloc_aligned(CACHE_LINE, sizeof *m);
+    if (m == NULL)
+        return NULL;
+    m->altstack = rt_alloc_aligned(64, sys_altstack_size());
+    if (m->altstack == NULL) {
+        rt_free(m);
+        return NULL;
+    }
+    m->g0.flags = G_SYSTEM;
+    m->g0.m = m;
+    m->g = &m->g0;
+    m->preempt_off = 1; /* g0 is always inside the runtime */
+    m->rng = (sched.chaos != 0 ? sched.chaos : sys_seed()) | 1;
+    return m;
+}
+
+void thread_free(M *m)
+{
+    rt_free(m->g0.cases);
+    rt_free(m->altstack);
+    rt_free(m);
+}
+
+void thread_enter(M *m)
+{
+    arch_set_self(m);
+    m->errno_addr = weft_errno();
+    m->tid = sys_tid();
+    sys_altstack_set(m->altstack, sys_altstack_size());
+    sys_timer_slack(true);
+    note_thread(m);
+}
+
+void thread_leave(M *m)
+{
+    (void)m;
+    sys_altstack_clear();
+    arch_set_self(NULL);
+}
+
+static void unlist(M *m)
+{
+    M **at = &sched.all_ms;
+    while (*at != m)
+        at = &(*at)->all;
+    *at = m->all;
+}
+
+static void thread_main(void *arg)
+{
+    M *m = arg;
+    thread_enter(m);
+    sys_thread_name("weft");
+    P *p = m->next_p;
+    m->next_p = NULL;
+    idle_acquire(m, p);
+    sched_loop(m);
+    thread_leave(m);
+
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    unlist(m);
+    m->link = sched.dead_ms;
+    sched.dead_ms = m;
+    bool last = --sched.nm == 1 && get(&sched.stopping);
+    lock_release(&sched.lock);
+    if (last) {
+        set_rel(&sched.park_m0, 1);
+        sys_unpark(&sched.park_m0, 1);
+    }
+}
+
+int thread_start(P *p, bool spinning)
+{
+    static _Atomic bool warned;
+    thread_reap();
+    M *m = thread_new();
+    if (m == NULL)
+        return -ENOMEM;
+    m->next_p = p;
+    m->spinning = spinning;
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    bool stopping = get(&sched.stopping); /* m0 counts nm once it is set */
+    bool room = !stopping && sched.nm <= sched.threads_max; /* m0 is not of our making */
+    if (room) {
+        sched.nm++;
+        m->id = ++sched.m_serial;
+        m->rng += m->id * 2654435761u;
+        m->all = sched.all_ms;
+        sched.all_ms = m;
+    }
+    lock_release(&sched.lock);
+    int saved_errno = *weft_errno();
+    int rc = room ? sys_thread_create(&m->thread, thread_main, m) : -EAGAIN;
+    *weft_errno() = saved_errno;
+    if (rc == 0) {
+        /* Only a pointer from here on: the thread may have ended already, but
+         * nobody frees it before joinable. */
+        set_rel(&m->joinable, true);
+        return 0;
+    }
+    if (room) {
+        lock_acquire(NULL, &sched.lock, RANK_SCHED);
+        unlist(m);
+        bool last = --sched.nm == 1 && get(&sched.stopping);
+        lock_release(&sched.lock);
+        if (last)
+            sys_unpark(&sched.park_m0, 1);
+    }
+    uint32_t n = sched.nm; /* racy: for the message */
+    if (!stopping && !atomic_exchange(&warned, true))
+        warn("%s; going on with the %u threads there are",
+             room ? "cannot create a thread" : "WEFT_MAXTHREADS is reached", n);
+    thread_free(m);
+    return rc;
+}
+
+void thread_reap(void)
+{
+    for (;;) {
+        lock_acquire(NULL, &sched.lock, RANK_SCHED);
+        M **at = &sched.dead_ms, *m;
+        while (*at != NULL && !get_acq(&(*at)->joinable)) /* pairs with thread_start() */
+            at = &(*at)->link;
+        if ((m = *at) != NULL)
+            *at = m->link;
+        lock_release(&sched.lock);
+        if (m == NULL)
+            return;
+        sys_thread_join(&m->thread);
+        thread_free(m);
+    }
+}
