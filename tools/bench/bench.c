@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * bench.c: what weft's operations cost. tools/bench/README.md says how each
+ * figure is taken; peers/gobench does the same work in Go, under the same names.
+ *
+ * usage: bench [-p PROCS] [-r REPETITIONS] [-n PARKED] [NAME...]
+ *
+ * One line per figure: name, procs, median and minimum of the repetitions, in
+ * nanoseconds per operation (bytes for parked_bytes), separated by tabs.
+ */
+#include <weft.h>
+
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { REPETITIONS_MAX = 101, HOUR_S = 3600, BATCH = 100, IDLE_TIMERS = 32768 };
+static const int64_t SECOND = 1000000000;
+
+static int procs = 1, repetitions = 5;
+static int parked_n = 100000;
+static const char *current; /* name of the benchmark that runs */
+
+static void check(int ok, const char *what)
+{
+    if (!ok) {
+        fprintf(stderr, "bench: %s: %s failed\n", current, what);
+        exit(1);
+    }
+}
+
+static weft_chan_t *chan_make(size_t size, size_t cap)
+{
+    weft_chan_t *c = weft_chan_make(size, cap);
+    check(c != NULL, "weft_chan_make");
+    return c;
+}
+
+/* ---- figures ------------------------------------------------------------------- */
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void print(const char *name, double *v, int n)
+{
+    qsort(v, (size_t)n, sizeof(*v), compare);
+    printf("%s\t%d\t%.1f\t%.1f\n", name, procs, v[n / 2], v[0]);
+    fflush(stdout);
+}
+
+/* ---- the work: fn(n) does n operations -------------------------------------------- */
+
+struct pair {
+    weft_chan_t *a, *b;
+    weft_wg_t wg;
+    int64_t n;
+};
+
+static void yielder(void *arg)
+{
+    struct pair *p = arg;
+    for (int64_t i = 0; i < p->n; i++)
+        weft_yield();
+    weft_wg_done(&p->wg);
+}
+
+static void yield_run(int64_t n)
+{
+    struct pair p = {.n = n / 2};
+    weft_wg_add(&p.wg, 2);
+    for (int i = 0; i < 2; i++)
+        check(weft_go(yielder, &p) == 0, "weft_go");
+    weft_wg_wait(&p.wg);
+}
+
+static void ponger(void *arg)
+{
+    struct pair *p = arg;
+    int64_t v;
+    for (int64_t i = 0; i < p->n; i++) {
+        weft_recv(p->a, &v);
+        weft_send(p->b, &v);
+    }
+    weft_wg_done(&p->wg);
+}
+
+static void pingpong_run(int64_t n)
+{
+    struct pair p = {.a = chan_make(8, 0), .b = chan_make(8, 0), .n = n};
+    weft_wg_add(&p.wg, 1);
+    check(weft_go(ponger, &p) == 0, "weft_go");
+    for (int64_t i = 0, v; i < n; i++) {
+        weft_send(p.a, &i);
+        weft_recv(p.b, &v);
+    }
+    weft_wg_wait(&p.wg);
+    weft_chan_unref(p.a);
+    weft_chan_unref(p.b);
+}
+
+static void buffered_run(int64_t n)
+{
+    weft_chan_t *c = chan_make(8, 100);
+    for (int64_t i = 0, v; i < n; i++) {
+        weft_send(c, &i);
+        weft_recv(c, &v);
+    }
+    weft_chan_unref(c);
+}
+
+/* One select that finds one of its two channels ready, one send to the other. */
+static void select2_run(int64_t n)
+{
+    weft_chan_t *a = chan_make(8, 1), *b = chan_make(8, 1);
+    int64_t v = 1;
+    weft_send(a, &v);
+    for (int64_t i = 0; i < n; i++) {
+        weft_case_t cases[2] = {{.op = WEFT_RECV, .chan = a, .elem = &v},
+                                {.op = WEFT_RECV, .chan = b, .elem = &v}};
+        weft_send(weft_select(cases, 2, 0) == 0 ? b : a, &v);
+    }
+    weft_chan_unref(a);
+    weft_chan_unref(b);
+}
+
+static void finisher(void *arg)
+{
+    weft_wg_done(arg);
+}
+
+static void spawn_run(int64_t n)
+{
+    for (int64_t i = 0; i < n; i += BATCH) {
+        weft_wg_t wg = {0};
+        weft_wg_add(&wg, BATCH);
+        for (int j = 0; j < BATCH; j++)
+            check(weft_go(finisher, &wg) == 0, "weft_go");
+        weft_wg_wait(&wg);
+    }
+}
+
+static void nothing(void *arg)
+{
+    (void)arg;
+}
+
+static void timer_run(int64_t n)
+{
+    weft_timer_t t = {0};
+    for (int64_t i = 0; i < n; i++) {
+        weft_timer_start(&t, weft_now() + HOUR_S * SECOND, 0, nothing, NULL);
+        weft_timer_stop(&t);
+    }
+}
+
+static weft_timer_t *idle_timers;
+
+static void timer_idle_setup(void)
+{
+    idle_timers = calloc(IDLE_TIMERS, sizeof(*idle_timers));
+    check(idle_timers != NULL, "calloc");
+    for (int64_t i = 0; i < IDLE_TIMERS; i++)
+        check(weft_timer_start(&idle_timers[i], weft_now() + (HOUR_S + i) * SECOND, 0, nothing,
+                               NULL) == 0,
+              "weft_timer_start");
+}
+
+static void timer_idle_teardown(void)
+{
+    for (int i = 0; i < IDLE_TIMERS; i++)
+        weft_timer_stop(&idle_timers[i]);
+    free(idle_timers);
+}
+
+static void mutex_run(int64_t n)
+{
+    static weft_mutex_t m;
+    for (int64_t i = 0; i < n; i++) {
+        weft_mutex_lock(&m);
+        weft_mutex_unlock(&m);
+    }
+}
+
+struct sky {
+    weft_chan_t *c;
+    int64_t num, size;
+};
+
+/* Each node's arguments lie on its parent's stack, as Go's closures lie in its
+ * heap: the parent waits for all ten. */
+static void sky(void *arg)
+{
+    struct sky *s = arg;
+    if (s->size == 1) {
+        weft_send(s->c, &s->num);
+        return;
+    }
+    struct sky kids[10];
+    weft_chan_t *c = chan_make(8, 0);
+    int64_t sum = 0;
+    for (int i = 0; i < 10; i++) {
+        kids[i] = (struct sky){.c = c, .num = s->num + i * (s->size / 10), .size = s->size / 10};
+        check(weft_go(sky, &kids[i]) == 0, "weft_go");
+    }
+    for (int64_t i = 0, v; i < 10; i++) {
+        weft_recv(c, &v);
+        sum += v;
+    }
+    weft_chan_unref(c);
+    weft_send(s->c, &sum);
+}
+
+static void skynet_run(int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        struct sky root = {.c = chan_make(8, 0), .size = 1000000};
+        int64_t sum;
+        check(weft_go(sky, &root) == 0, "weft_go");
+        weft_recv(root.c, &sum);
+        check(sum == 499999500000, "the sum");
+        weft_chan_unref(root.c);
+    }
+}
+
+/* ---- lateness of short sleeps on an idle machine ------------------------------------- */
+
+enum { SLEEPS = 1000, SLEEP_NS = 50000 };
+
+static void sleep50(void)
+{
+    static double late[SLEEPS];
+    double p50[REPETITIONS_MAX], p99[REPETITIONS_MAX];
+    for (int r = 0; r < repetitions; r++) {
+        for (int i = 0; i < SLEEPS; i++) {
+            int64_t due = weft_now() + SLEEP_NS;
+            weft_sleep(SLEEP_NS);
+            late[i] = (double)(weft_now() - due);
+        }
+        qsort(late, SLEEPS, sizeof(*late), compare);
+        p50[r] = late[SLEEPS / 2];
+        p99[r] = late[SLEEPS * 99 / 100];
+    }
+    print("sleep50_p50", p50, repetitions);
+    print("sleep50_p99", p99, repetitions);
+}
+
+/* ---- parked coroutines: memory, creation, end ---------------------------------------- */
+
+struct crowd {
+    weft_chan_t *gate;
+    weft_wg_t in, out;
+};
+
+static void parker(void *arg)
+{
+    struct crowd *c = arg;
+    weft_wg_done(&c->in);
+    weft_recv(c->gate, NULL);
+    weft_wg_done(&c->out);
+}
+
+/* Resident memory with page tables, which stacks far apart need many of. */
+static double resident(void)
+{
+    FILE *f = fopen("/proc/self/status", "r");
+    check(f != NULL, "/proc/self/status");
+    char line[256];
+    double kib = 0, v;
+    while (fgets(line, sizeof(line), f) != NULL) {
+        if (sscanf(line, "VmRSS: %lf", &v) == 1 || sscanf(line, "VmPTE: %lf", &v) == 1)
+            kib += v;
+    }
+    fclose(f);
+    return kib * 1024;
+}
+
+/* Once a process: the memory of a second round would be the first's, used again. */
+static void parked(void)
+{
+    struct crowd c = {.gate = chan_make(0, 0)};
+    double before = resident();
+    int64_t t0 = weft_now();
+    weft_wg_add(&c.in, parked_n);
+    weft_wg_add(&c.out, parked_n);
+    for (int i = 0; i < parked_n; i++)
+        check(weft_go(parker, &c) == 0, "weft_go");
+    weft_wg_wait(&c.in);
+    weft_sleep(SECOND / 100); /* the last one is on its way from done to recv */
+    int64_t t1 = weft_now() - SECOND / 100;
+    double each = (resident() - before) / parked_n;
+    int64_t t2 = weft_now();
+    weft_chan_close(c.gate);
+    weft_wg_wait(&c.out);
+    int64_t t3 = weft_now();
+    double create = (double)(t1 - t0) / parked_n, end = (double)(t3 - t2) / parked_n;
+    print("parked_create", &create, 1);
+    print("parked_bytes", &each, 1);
+    print("parked_wake", &end, 1);
+    weft_chan_unref(c.gate);
+}
+
+/* ---- the list ------------------------------------------------------------------------ */
+
+static const struct bench {
+    const char *name;
+    int64_t n; /* operations a repetition */
+    void (*run)(int64_t n);
+    void (*before)(void), (*after)(void);
+    void (*whole)(void); /* instead of all that: prints its own figures */
+} benches[] = {
+    {.name = "yield", .n = 2000000, .run = yield_run},
+    {.name = "pingpong", .n = 1000000, .run = pingpong_run},
+    {.name = "buffered", .n = 5000000, .run = buffered_run},
+    {.name = "select2", .n = 3000000, .run = select2_run},
+    {.name = "spawn", .n = 1000000, .run = spawn_run},
+    {.name = "skynet", .n = 1, .run = skynet_run},
+    {.name = "timer", .n = 1000000, .run = timer_run},
+    {.name = "timer_idle",
+     .n = 1000000,
+     .run = timer_run,
+     .before = timer_idle_setup,
+     .after = timer_idle_teardown},
+    {.name = "mutex", .n = 5000000, .run = mutex_run},
+    {.name = "sleep50", .whole = sleep50},
+    {.name = "parked", .whole = parked},
+};
+enum { NBENCHES = sizeof(benches) / sizeof(benches[0]) };
+
+static int bench_main(void *arg)
+{
+    const struct bench *b = arg;
+    double v[REPETITIONS_MAX];
+    if (b->whole != NULL) {
+        b->whole();
+        return 0;
+    }
+    if (b->before != NULL)
+        b->before();
+    b->run(b->n / 10 + 1); /* warm: memory, branch predictors, threads */
+    for (int r = 0; r < repetitions; r++) {
+        int64_t t = weft_now();
+        b->run(b->n);
+        v[r] = (double)(weft_now() - t) / (double)b->n;
+    }
+    if (b->after != NULL)
+        b->after();
+    print(b->name, v, repetitions);
+    return 0;
+}
+
+static void bench_run(const struct bench *b)
+{
+    weft_config_t cfg = {.procs = procs};
+    current = b->name;
+    check(weft_run_with(&cfg, bench_main, (void *)b) == 0, "weft_run");
+}
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: bench [-p procs] [-r repetitions] [-n parked] [name...]\nnames:");
+    for (int i = 0; i < NBENCHES; i++)
+        fprintf(stderr, " %s", benches[i].name);
+    fprintf(stderr, "\n");
+    return 2;
+}
+
+static bool bench_by_name(const char *name)
+{
+    for (int i = 0; i < NBENCHES; i++) {
+        if (strcmp(benches[i].name, name) == 0) {
+            bench_run(&benches[i]);
+            return true;
+        }
+    }
+    return false;
+}
+
+int main(int argc, char **argv)
+{
+    int opt;
+    while ((opt = getopt(argc, argv, "p:r:n:")) != -1) {
+        int v = optarg != NULL ? atoi(optarg) : 0;
+        if (opt == 'p' && v > 0)
+            procs = v;
+        else if (opt == 'r' && v > 0 && v <= REPETITIONS_MAX)
+            repetitions = v;
+        else if (opt == 'n' && v > 0)
+            parked_n = v;
+        else
+            return usage();
+    }
+    for (int i = 0; optind == argc && i < NBENCHES; i++)
+        bench_run(&benches[i]);
+    for (; optind < argc; optind++) {
+        if (!bench_by_name(argv[optind]))
+            return usage();
+    }
+    return 0;
+}

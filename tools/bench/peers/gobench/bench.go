@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MIT
+//
+// gobench: the work of tools/bench/bench.c in Go, under the same names, options
+// and output. Change both or neither.
+package main
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"sort"
+	"sync"
+	"time"
+)
+
+var (
+	procs       = flag.Int("p", 1, "GOMAXPROCS")
+	repetitions = flag.Int("r", 5, "repetitions")
+	parkedN     = flag.Int("n", 100000, "parked goroutines")
+)
+
+func report(name string, v []float64) {
+	sort.Float64s(v)
+	fmt.Printf("%s\t%d\t%.1f\t%.1f\n", name, *procs, v[len(v)/2], v[0])
+}
+
+func yield(n int) {
+	var wg sync.WaitGroup
+	wg.Add(2)
+	for k := 0; k < 2; k++ {
+		go func() {
+			for i := 0; i < n/2; i++ {
+				runtime.Gosched()
+			}
+			wg.Done()
+		}()
+	}
+	wg.Wait()
+}
+
+func pingpong(n int) {
+	a, b := make(chan int), make(chan int)
+	var wg sync.WaitGroup
+	wg.Add(1)
+	go func() {
+		for i := 0; i < n; i++ {
+			b <- <-a
+		}
+		wg.Done()
+	}()
+	for i := 0; i < n; i++ {
+		a <- i
+		<-b
+	}
+	wg.Wait()
+}
+
+func buffered(n int) {
+	c := make(chan int, 100)
+	for i := 0; i < n; i++ {
+		c <- i
+		<-c
+	}
+}
+
+func select2(n int) {
+	a, b := make(chan int, 1), make(chan int, 1)
+	a <- 1
+	for i := 0; i < n; i++ {
+		select {
+		case v := <-a:
+			b <- v
+		case v := <-b:
+			a <- v
+		}
+	}
+}
+
+func spawn(n int) {
+	for i := 0; i < n; i += 100 {
+		var wg sync.WaitGroup
+		wg.Add(100)
+		for j := 0; j < 100; j++ {
+			go func() { wg.Done() }()
+		}
+		wg.Wait()
+	}
+}
+
+func sky(c chan int64, num, size int64) {
+	if size == 1 {
+		c <- num
+		return
+	}
+	rc := make(chan int64)
+	for i := int64(0); i < 10; i++ {
+		go sky(rc, num+i*(size/10), size/10)
+	}
+	var sum int64
+	for i := 0; i < 10; i++ {
+		sum += <-rc
+	}
+	c <- sum
+}
+
+func skynet(n int) {
+	for i := 0; i < n; i++ {
+		c := make(chan int64)
+		go sky(c, 0, 1000000)
+		if <-c != 499999500000 {
+			panic("skynet: wrong sum")
+		}
+	}
+}
+
+func timer(n int) {
+	for i := 0; i < n; i++ {
+		time.AfterFunc(time.Hour, func() {}).Stop()
+	}
+}
+
+var idle []*time.Timer
+
+func timerIdleBefore() {
+	for i := 0; i < 32768; i++ {
+		idle = append(idle, time.AfterFunc(time.Hour+time.Duration(i)*time.Second, func() {}))
+	}
+}
+
+func timerIdleAfter() {
+	for _, t := range idle {
+		t.Stop()
+	}
+	idle = nil
+}
+
+var mu sync.Mutex
+
+func mutex(n int) {
+	for i := 0; i < n; i++ {
+		mu.Lock()
+		mu.Unlock()
+	}
+}
+
+func sleep50() {
+	late := make([]float64, 1000)
+	var p50, p99 []float64
+	for r := 0; r < *repetitions; r++ {
+		for i := range late {
+			due := time.Now().Add(50 * time.Microsecond)
+			time.Sleep(50 * time.Microsecond)
+			late[i] = float64(time.Since(due).Nanoseconds())
+		}
+		sort.Float64s(late)
+		p50 = append(p50, late[len(late)/2])
+		p99 = append(p99, late[len(late)*99/100])
+	}
+	report("sleep50_p50", p50)
+	report("sleep50_p99", p99)
+}
+
+// Resident memory with page tables.
+func resident() float64 {
+	f, err := os.Open("/proc/self/status")
+	if err != nil {
+		panic(err)
+	}
+	defer f.Close()
+	var kib, v float64
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if k, _ := fmt.Sscanf(s.Text(), "VmRSS: %f", &v); k == 1 {
+			kib += v
+		} else if k, _ := fmt.Sscanf(s.Text(), "VmPTE: %f", &v); k == 1 {
+			kib += v
+		}
+	}
+	return kib * 1024
+}
+
+func parked() {
+	n := float64(*parkedN)
+	gate := make(chan struct{})
+	var in, out sync.WaitGroup
+	before := resident()
+	t0 := time.Now()
+	in.Add(*parkedN)
+	out.Add(*parkedN)
+	for i := 0; i < *parkedN; i++ {
+		go func() {
+			in.Done()
+			<-gate
+			out.Done()
+		}()
+	}
+	in.Wait()
+	create := float64(time.Since(t0).Nanoseconds()) / n
+	time.Sleep(10 * time.Millisecond)
+	each := (resident() - before) / n
+	t2 := time.Now()
+	close(gate)
+	out.Wait()
+	wake := float64(time.Since(t2).Nanoseconds()) / n
+	report("parked_create", []float64{create})
+	report("parked_bytes", []float64{each})
+	report("parked_wake", []float64{wake})
+}
+
+type bench struct {
+	name          string
+	n             int
+	run           func(int)
+	before, after func()
+	whole         func()
+}
+
+var benches = []bench{
+	{name: "yield", n: 2000000, run: yield},
+	{name: "pingpong", n: 1000000, run: pingpong},
+	{name: "buffered", n: 5000000, run: buffered},
+	{name: "select2", n: 3000000, run: select2},
+	{name: "spawn", n: 1000000, run: spawn},
+	{name: "skynet", n: 1, run: skynet},
+	{name: "timer", n: 1000000, run: timer},
+	{name: "timer_idle", n: 1000000, run: timer, before: timerIdleBefore, after: timerIdleAfter},
+	{name: "mutex", n: 5000000, run: mutex},
+	{name: "sleep50", whole: sleep50},
+	{name: "parked", whole: parked},
+}
+
+func runBench(b bench) {
+	if b.whole != nil {
+		b.whole()
+		return
+	}
+	if b.before != nil {
+		b.before()
+	}
+	b.run(b.n/10 + 1)
+	var v []float64
+	for r := 0; r < *repetitions; r++ {
+		t := time.Now()
+		b.run(b.n)
+		v = append(v, float64(time.Since(t).Nanoseconds())/float64(b.n))
+	}
+	if b.after != nil {
+		b.after()
+	}
+	report(b.name, v)
+}
+
+func main() {
+	flag.Parse()
+	runtime.GOMAXPROCS(*procs)
+	want := map[string]bool{}
+	for _, name := range flag.Args() {
+		want[name] = true
+	}
+	all := len(want) == 0
+	for _, b := range benches {
+		if all || want[b.name] {
+			runBench(b)
+		}
+		delete(want, b.name)
+	}
+	for name := range want {
+		fmt.Fprintln(os.Stderr, "gobench: no benchmark", name)
+		os.Exit(2)
+	}
+}

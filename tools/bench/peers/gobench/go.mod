@@ -1,0 +1,3 @@
+module weft/tools/bench/peers/gobench
+
+go 1.18
