@@ -13,9 +13,11 @@
  * (d) are sequentially consistent, so either the submitter sees the idle P or
  * the M sees the work. One spinner is enough for any amount of work: a spinner
  * that finds something wakes the next one (idle_end_spin).
- *   If in (d) it sees work but no P is idle any more, all Ps are in use by Ms
- * that were not told about it. It sets need_spin under sched.lock; the next M
- * that is about to give its P back finds it, under the same lock, and looks.
+ *   A waker that finds no idle P under the lock lowers spinning while it holds
+ * it: others may have relied on its looking. A P for which no M can be had goes
+ * back to the list with need_spin set, and an M in (d) that sees work but gets no
+ * P sets it too; whoever next takes a P or is about to give one back, or to
+ * sleep, finds it, under the same lock, and looks. (tests/model/wake.pml)
  *
  * Time and descriptors. The last M to go idle takes the role of the poller: it
  * waits in the kernel until the earliest deadline of all heaps. It announces
@@ -32,7 +34,8 @@
 
 #include <limits.h>
 
-static const int64_t IDLE_END = 5000000000, TRIM_NS = 10000000;
+static const int64_t IDLE_END = 5000000000, TRIM_NS = 10000000,
+                     SUSPECT_NS = 1000000000;
 
 /* ---- Ps ---- */
 
@@ -101,8 +104,15 @@ static bool take_any_p(M *m, bool remember)
 {
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
     P *p = idle_get_p();
+    bool spin = p != NULL && get(&sched.need_spin) != 0;
+    if (spin && !m->spinning) {
+        m->spinning = true;
+        atomic_fetch_add(&sched.spinning, 1);
+    }
     if (p == NULL && remember)
         set(&sched.need_spin, 1);
+    else if (spin)
+        set(&sched.need_spin, 0);
     lock_release(&sched.lock);
     if (p == NULL)
         return false;
@@ -222,7 +232,7 @@ static G *look_here(M *m)
     P *p = m->p;
     sched_tick(m);
     G *g = runq_take_next(p);
-    if (g != NULL || (g = runq_get(p)) != NULL || (g = runq_get_global(m, p, 0)) != NULL)
+    if (g != NULL || (g = runq_get(p)) != NULL || (g = runq_get_global(m, p)) != NULL)
         return g;
     if (get(&sched.waiters) > 0 && get(&sched.poller) == 0) {
         set(&sched.polled, p->now);
@@ -346,7 +356,7 @@ static bool bed(M *m)
         bool trim = stack_trim_pending();
         int64_t until = m == sched.m0 ? 0 : start + IDLE_END;
         if (trim || suspect)
-            until = sys_now() + TRIM_NS;
+            until = sys_now() + (trim ? TRIM_NS : SUSPECT_NS);
         if (sys_park(&m->park, 0, until) != -ETIMEDOUT)
             continue;
         stack_trim(sys_now());
@@ -404,11 +414,13 @@ static G *rest(M *m, bool *end)
             stack_trim(sys_now()); /* a moment's work, with neither P nor role */
             return NULL;
         }
-        bool have_p = take_any_p(m, true);
+        if (take_any_p(m, true)) { /* our P is RUNNING: everybody can see that we are busy */
+            atomic_store(&sched.poller, 0);
+            sched_ready_list(m, list);
+            return runq_get(m->p);
+        }
         sched_ready_list(m, list);
         atomic_store(&sched.poller, 0);
-        if (have_p)
-            return runq_get(m->p);
         *end = !bed(m);
         return NULL;
     }
@@ -440,8 +452,10 @@ static bool give_up_p(M *m)
     }
     /* (d) */
     if (any_work() && take_any_p(m, true)) {
-        m->spinning = true;
-        atomic_fetch_add(&sched.spinning, 1);
+        if (!m->spinning) {
+            m->spinning = true;
+            atomic_fetch_add(&sched.spinning, 1);
+        }
         return false;
     }
     return true;

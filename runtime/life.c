@@ -219,6 +219,10 @@ no_procs:
     netpoll_fini();
     for (uint32_t i = 0; i < get_acq(&sched.np); i++)
         timer_free(m0, &sched.p[i]->timers);
+    /* A foreign thread that stops a timer does not look at `active`: it found the
+     * heap before it was emptied, or finds none. */
+    foreign_wait_all();
+    spill_fini();
     coro_free_all();
     stack_fini();
     disassemble(m0);

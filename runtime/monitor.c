@@ -16,7 +16,7 @@
  */
 #include "rt.h"
 
-static const int64_t PERIOD = 10000000;
+static const int64_t PERIOD = 10000000, SUSPECT_NS = 1000000000;
 
 static struct {
     SysThread thread;
@@ -30,12 +30,26 @@ static bool all_idle(void) /* >=: a P that is one too many may have come back to
     return atomic_load(&sched.idle_p) >= get(&sched.procs) && get(&sched.spinning) == 0;
 }
 
+/* We held the poller's role, so the last M to go to sleep could not tell. */
+static void check_deadlock(void)
+{
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    monitor.suspect = idle_check_deadlock();
+    lock_release(&sched.lock);
+}
+
+/* Until something runs; if a deadlock is suspected, for a second at most. */
 static void sleep_long(void)
 {
+    int64_t until = monitor.suspect ? sys_now() + SUSPECT_NS : 0;
+    int rc = 0;
     atomic_store(&sched.monitor, 0);
-    while (atomic_load(&sched.monitor) == 0 && all_idle() && get(&monitor.stop) == 0)
-        sys_park(&sched.monitor, 0, 0);
+    while (atomic_load(&sched.monitor) == 0 && all_idle() && get(&monitor.stop) == 0 &&
+           rc != -ETIMEDOUT)
+        rc = sys_park(&sched.monitor, 0, until);
     atomic_store(&sched.monitor, 1);
+    if (monitor.suspect)
+        check_deadlock();
 }
 
 void monitor_wake(void)
@@ -47,14 +61,6 @@ void monitor_wake(void)
 static bool something_to_wait_for(void)
 {
     return atomic_load(&sched.waiters) > 0 || idle_next_timer() != INT64_MAX;
-}
-
-/* We held the poller's role, so the last M to go to sleep could not tell. */
-static void check_deadlock(void)
-{
-    lock_acquire(NULL, &sched.lock, RANK_SCHED);
-    monitor.suspect = idle_check_deadlock();
-    lock_release(&sched.lock);
 }
 
 static void take_the_poller(M *m)
@@ -83,13 +89,12 @@ static void monitor_main(void *arg)
     thread_enter(m);
     sys_thread_name("weft-monitor");
     while (get_acq(&monitor.stop) == 0) {
-        if (all_idle() && !monitor.suspect) {
+        if (all_idle()) {
             sleep_long();
             continue;
         }
         sys_park(&monitor.stop, 0, sys_now() + PERIOD);
-        if (monitor.suspect)
-            check_deadlock();
+        monitor.suspect = false; /* something ran */
         if (get(&sched.poller) == 0 && something_to_wait_for() &&
             sys_now() - get(&sched.polled) >= PERIOD)
             take_the_poller(m);

@@ -252,6 +252,7 @@ static int park(M **mp, const FDRef *f, unsigned dirs, WaitQueue *q, int64_t dea
     w->index = dirs;
     w->select = deadline != 0;
     g->woke = NULL;
+    g->result = 0;
     put(q, w);
     if (m->p == NULL)
         idle_poke(m); /* a coroutine's M looks for work, and polls; this thread does not */
@@ -264,7 +265,9 @@ static int park(M **mp, const FDRef *f, unsigned dirs, WaitQueue *q, int64_t dea
     *mp = m;
     if (likely((g->flags & G_FOREIGN) == 0))
         atomic_fetch_sub(&sched.waiters, 1);
-    return likely(g->woke != NULL) ? w->result : not_woken(m, r, q, w);
+    /* Cancelled goes first: a waker may be half-way through, and must be waited for. */
+    bool granted = g->result != -ECANCELED && g->woke != NULL;
+    return likely(granted) ? w->result : not_woken(m, r, q, w);
 }
 
 int netpoll_wait(M **m, const FDRef *f, unsigned dir)

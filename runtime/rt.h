@@ -222,6 +222,7 @@ struct P {
     _Atomic uint32_t attention; /* (a) ATT_*: set by any, acted on and cleared by (m) */
     _Atomic bool stealable; /* (a) (m) sets it; false: no other P existed yet, the owner needs no CAS */
     uint8_t streak;         /* (m) runs from runnext in a row */
+    uint32_t turns;         /* (m) looks at the oldest */
     uint32_t tick, ticked;  /* (m) picks; tick at the last sched_tick() */
     int64_t now;            /* (m) coarse clock: of the last housekeeping */
     int64_t polled;         /* (m) when this P last looked at the poller */
@@ -352,7 +353,7 @@ void sched_tick(M *m);             /* every so many switches: due timers, the po
 uint32_t sched_attend(M *m);       /* act on m->p's attention bits; on g0, no lock held */
 
 /* runq.c */
-void runq_put(P *p, G *g);         /* owner: at the tail; half of a full ring goes to the global queue */
+void runq_put(P *p, G *g);         /* owner: at the tail; half of a full ring is spilled */
 void runq_put_next(M *m, P *p, G *g); /* owner: into runnext; what was there goes to the tail */
 G *runq_get(P *p);                 /* owner: from the ring */
 G *runq_take_next(P *p);           /* owner */
@@ -361,7 +362,14 @@ uint32_t runq_len(P *p);           /* any, a snapshot */
 G *runq_steal(P *p, P *victim, bool next); /* owner of p: half of victim's ring into p's; returns one of them */
 void runq_drain(P *p, G **head, G **tail, uint32_t *n); /* owner: all, as a list */
 void runq_put_global(G *head, G *tail, uint32_t n); /* takes S; list linked by link */
-G *runq_get_global(M *m, P *p, uint32_t max);       /* takes S; 0: a fair share; the rest goes into p's ring */
+G *runq_get_global(M *m, P *p); /* takes S; a fair share, one to run, the rest goes into p's ring */
+G *runq_get_oldest(P *p);       /* takes S; one that has waited longest outside of the rings */
+
+/* spill.c: half rings */
+bool spill_put(P *p, uint32_t head, G *extra); /* takes S; p's ring from head, and extra. false: no memory */
+G *spill_oldest(void);                         /* S held */
+uint32_t spill_take(G **to, uint32_t max);     /* S held */
+void spill_fini(void);                         /* end of a run */
 
 /* idle.c: finding work, sleeping, waking */
 G *idle_find(M *m);        /* no work here: steal, poll, sleep. NULL: m->p is NULL and this M is to end */

@@ -4,7 +4,8 @@
  *
  * Each P has a ring of 256 Gs and one place in front of it, runnext. Its owner
  * (the M that holds the P) puts at tail; the owner and thieves take from head.
- * What does not fit goes to the global queue, a list under sched.lock.
+ * What does not fit is spilled (spill.c). The global queue, a list under
+ * sched.lock, holds what threads without a P made ready.
  *
  * Ordering. The owner writes ring[tail] and then publishes it by storing tail
  * (release); a thief loads tail (acquire) before it reads the slot. Whoever
@@ -26,7 +27,7 @@
  */
 #include "rt.h"
 
-static void put_overflow(P *p, G *g, uint32_t h, uint32_t t);
+static void put_overflow(P *p, G *g, uint32_t h);
 
 static bool take_heads(P *p, uint32_t h, uint32_t n)
 {
@@ -52,24 +53,21 @@ void runq_put(P *p, G *g)
             return;
         }
         if (take_heads(p, h, RUNQ / 2)) {
-            put_overflow(p, g, h, t);
+            put_overflow(p, g, h);
             return;
         }
     }
 }
 
-/* The older half of the ring, just taken, and g: to the global queue. */
-static void put_overflow(P *p, G *g, uint32_t h, uint32_t t)
+/* The older half of the ring, just taken, and g. */
+static void put_overflow(P *p, G *g, uint32_t h)
 {
-    (void)t;
+    if (likely(spill_put(p, h, g)))
+        return;
     G *head = get(&p->ring[h % RUNQ]), *last = head;
-    for (uint32_t i = 1; i < RUNQ / 2; i++) {
-        G *next = get(&p->ring[(h + i) % RUNQ]);
-        last->link = next;
-        last = next;
-    }
+    for (uint32_t i = 1; i < RUNQ / 2; i++)
+        last = last->link = get(&p->ring[(h + i) % RUNQ]);
     last->link = g;
-    g->link = NULL;
     runq_put_global(head, g, RUNQ / 2 + 1);
 }
 
@@ -219,40 +217,50 @@ void runq_put_global(G *head, G *tail, uint32_t n)
     lock_release(&sched.lock);
 }
 
-G *runq_get_global(M *m, P *p, uint32_t max)
+/* S held. The head of the global queue. */
+static G *pop_global(void)
+{
+    G *g = sched.runq_head;
+    if (g == NULL)
+        return NULL;
+    sched.runq_head = g->link;
+    if (sched.runq_head == NULL)
+        sched.runq_tail = NULL;
+    set(&sched.runq_n, get(&sched.runq_n) - 1);
+    return g;
+}
+
+G *runq_get_oldest(P *p)
 {
     if (get(&sched.runq_n) == 0)
         return NULL;
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
-    uint32_t size = get(&sched.runq_n), n = size / get(&sched.procs) + 1;
-    if (n > size)
-        n = size;
-    if (n > RUNQ / 2)
-        n = RUNQ / 2;
-    if (max != 0 && n > max)
-        n = max;
-    uint32_t room = RUNQ - (get(&p->tail) - get_acq(&p->head)) + 1;
-    if (n > room)
-        n = room;
-    G *first = sched.runq_head, *g = first;
-    for (uint32_t i = 1; i < n; i++)
-        g = g->link;
-    if (n > 0) {
-        sched.runq_head = g->link;
-        if (sched.runq_head == NULL)
-            sched.runq_tail = NULL;
-        g->link = NULL;
-        set(&sched.runq_n, size - n);
-    }
+    bool spilled_first = ++p->turns % 2 == 0;
+    G *g = spilled_first ? spill_oldest() : pop_global();
+    if (g == NULL)
+        g = spilled_first ? pop_global() : spill_oldest();
     lock_release(&sched.lock);
-    if (n == 0)
+    return g;
+}
+
+G *runq_get_global(M *m, P *p)
+{
+    G *batch[RUNQ / 2 + 1];
+    if (get(&sched.runq_n) == 0)
         return NULL;
-    for (g = first->link; g != NULL;) {
-        G *next = g->link;
-        runq_put(p, g);
-        g = next;
-    }
+    uint32_t room = RUNQ - (get(&p->tail) - get_acq(&p->head)) + 1, n = 0;
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    uint32_t share = get(&sched.runq_n) / get(&sched.procs) + 1, max = RUNQ / 2 + 1;
+    if (max > room)
+        max = room;
+    while (n < share && n < max && (batch[n] = pop_global()) != NULL)
+        n++;
+    if (n == 0)
+        n = spill_take(batch, max);
+    lock_release(&sched.lock);
+    for (uint32_t i = 1; i < n; i++)
+        runq_put(p, batch[i]);
     if (n > 1)
         idle_wake(m); /* for a moment they were in no queue at all */
-    return first;
+    return n > 0 ? batch[0] : NULL;
 }

@@ -71,12 +71,12 @@ static G *pick(M *m, P *p)
     if (unlikely(get(&p->attention) != 0)) {
         if (get(&p->attention) & (ATT_STOP | ATT_PROCS))
             return &m->g0;
-        if (tick % GLOBAL == 0 && (g = runq_get_global(m, p, 1)) != NULL)
+        if (tick % GLOBAL == 0 && (g = runq_get_oldest(p)) != NULL)
             return g;
         g = pick_chaos(m, p);
-        return g != NULL ? g : runq_get_global(m, p, 0);
+        return g != NULL ? g : runq_get_global(m, p);
     }
-    if (unlikely(tick % GLOBAL == 0) && (g = runq_get_global(m, p, 1)) != NULL)
+    if (unlikely(tick % GLOBAL == 0) && (g = runq_get_oldest(p)) != NULL)
         return g;
     if (get(&p->runnext) != NULL) {
         if (likely(p->streak < STREAK)) {
@@ -93,7 +93,7 @@ static G *pick(M *m, P *p)
     }
     if ((g = runq_get(p)) != NULL)
         return g;
-    return runq_get_global(m, p, 0);
+    return runq_get_global(m, p);
 }
 
 void sched_tick(M *m)

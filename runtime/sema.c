@@ -117,9 +117,10 @@ int sema_acquire(M **mp, uint32_t *sema, bool lifo, enum Reason why)
     w->g = m->g;
     w->on = sema;
     w->select = false;
+    w->g->result = 0; /* as a waker leaves it; only a cancelled wait has another */
     sema_queue(b, w, lifo);
     *mp = m = sched_park_unlock(m, why, &b->lock);
-    if (likely(m->g->woke == w))
+    if (likely(m->g->result == 0))
         return 0;
     return sema_cancel(m, b, w) ? 0 : -ECANCELED;
 }
@@ -147,7 +148,6 @@ void sema_release(M **mp, uint32_t *sema, uint32_t n, bool hand_off)
             break;
         sema_unqueue(b, w);
         w->g->woke = w;
-        w->g->result = 0;
         w->g->link = NULL;
         *tail = w->g;
         tail = &w->g->link;
