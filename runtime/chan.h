@@ -68,21 +68,14 @@ static inline void chan_copy(void *to, const void *from, size_t size)
         memset(to, 0, size);
         return;
     }
-    switch (size) { /* the common sizes without a call */
-    case 0:
-        return;
-    case 4:
-        memcpy(to, from, 4);
-        return;
-    case 8:
+    if (likely(size == 8)) /* the common sizes without a call, and without a jump table */
         memcpy(to, from, 8);
-        return;
-    case 16:
+    else if (size == 4)
+        memcpy(to, from, 4);
+    else if (size == 16)
         memcpy(to, from, 16);
-        return;
-    default:
+    else if (size != 0)
         memcpy(to, from, size);
-    }
 }
 
 /* The only two places that touch a parked peer's element. It may lie on the

@@ -119,12 +119,11 @@ static void select2_run(int64_t n)
 {
     weft_chan_t *a = chan_make(8, 1), *b = chan_make(8, 1);
     int64_t v = 1;
+    weft_case_t cases[2] = {{.op = WEFT_RECV, .chan = a, .elem = &v},
+                            {.op = WEFT_RECV, .chan = b, .elem = &v}};
     weft_send(a, &v);
-    for (int64_t i = 0; i < n; i++) {
-        weft_case_t cases[2] = {{.op = WEFT_RECV, .chan = a, .elem = &v},
-                                {.op = WEFT_RECV, .chan = b, .elem = &v}};
+    for (int64_t i = 0; i < n; i++)
         weft_send(weft_select(cases, 2, 0) == 0 ? b : a, &v);
-    }
     weft_chan_unref(a);
     weft_chan_unref(b);
 }
