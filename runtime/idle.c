@@ -34,7 +34,7 @@
 
 #include <limits.h>
 
-static const int64_t IDLE_END = 5000000000, TRIM_NS = 10000000,
+static const int64_t IDLE_END = 5000000000, TRIM_NS = 100000000, TRIM_MORE_NS = 1000000,
                      SUSPECT_NS = 1000000000;
 
 /* ---- Ps ---- */
@@ -333,6 +333,12 @@ bool idle_check_deadlock(void)
     return true;
 }
 
+/* Memory of free stacks goes back in bites of half a millisecond while idle. */
+static int64_t trim_after(const M *m)
+{
+    return m->trimming ? TRIM_MORE_NS : TRIM_NS;
+}
+
 /* Sleep until somebody hands us a P. False: this M has slept enough and ends. */
 static bool bed(M *m)
 {
@@ -356,10 +362,10 @@ static bool bed(M *m)
         bool trim = stack_trim_pending();
         int64_t until = m == sched.m0 ? 0 : start + IDLE_END;
         if (trim || suspect)
-            until = sys_now() + (trim ? TRIM_NS : SUSPECT_NS);
+            until = sys_now() + (trim ? trim_after(m) : SUSPECT_NS);
         if (sys_park(&m->park, 0, until) != -ETIMEDOUT)
             continue;
-        stack_trim(sys_now());
+        m->trimming = stack_trim(sys_now());
         lock_acquire(NULL, &sched.lock, RANK_SCHED);
         suspect = m->in_bed && idle_check_deadlock();
         bool end = m->in_bed && !suspect && m != sched.m0 && sys_now() >= start + IDLE_END;
@@ -391,8 +397,8 @@ static G *poll_and_wait(M *m)
     int64_t next = idle_next_timer(), now = sys_now(), timeout = -1;
     if (next != INT64_MAX)
         timeout = next > now ? next - now : 0;
-    if (stack_trim_pending() && (timeout < 0 || timeout > TRIM_NS))
-        timeout = TRIM_NS;
+    if (stack_trim_pending() && (timeout < 0 || timeout > trim_after(m)))
+        timeout = trim_after(m);
     /* Only now may a later timer stay silent. */
     atomic_store(&sched.poll_until, next);
     G *list = get(&sched.stopping) ? NULL : netpoll_look(m, timeout);
@@ -411,7 +417,7 @@ static G *rest(M *m, bool *end)
         G *list = poll_and_wait(m);
         if (list == NULL && idle_next_timer() > sys_now()) {
             atomic_store(&sched.poller, 0);
-            stack_trim(sys_now()); /* a moment's work, with neither P nor role */
+            m->trimming = stack_trim(sys_now()); /* a moment's work, with neither P nor role */
             return NULL;
         }
         if (take_any_p(m, true)) { /* our P is RUNNING: everybody can see that we are busy */

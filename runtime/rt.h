@@ -261,6 +261,7 @@ struct M {
     bool spinning;         /* (m) counted in sched.spinning */
     bool in_bed;           /* (S) on sched.idle_ms */
     bool foreign;          /* (c) */
+    bool trimming;         /* (m) stack_trim() had more to do */
     _Atomic bool joinable; /* (a) thread is set: its creator has come back */
     _Atomic uint32_t preempt_off; /* (a) (m) writes; > 0: inside the runtime. Read by the end of a run for foreign Ms */
     Commit *commit;        /* (m) pending commit of prev */
