@@ -107,7 +107,10 @@ void sys_membarrier(void)
 {
     int saved = errno;
 
-    task_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+    /* Before Linux 4.14: every CPU has drained its store buffer, and most likely
+     * taken an interrupt, long before 10 ms are over. */
+    if (task_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0)
+        usleep(10000);
     errno = saved;
 }
 

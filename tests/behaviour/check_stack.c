@@ -66,7 +66,7 @@ typedef struct {
 static void digger(void *arg)
 {
     Deep *d = arg;
-    char top;
+    char top = 0;
     if (dig(d->bytes, &top) < 1000)
         abort(); /* Check is not for several threads at once */
     d->peak = status("VmRSS:");
