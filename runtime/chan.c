@@ -167,7 +167,7 @@ static int chan_cancelled(M *m, weft_chan_t *c, Wait *w)
 static int chan_wait(M **mp, weft_chan_t *c, ChanQueue *q, void *elem, enum Reason why)
 {
     M *m = *mp;
-    if (unlikely(!get(&sched.active))) {
+    if (unlikely(!get_acq(&sched.active))) {
         lock_release(&c->lock);
         return -EPERM;
     }
@@ -188,7 +188,7 @@ static int chan_wait(M **mp, weft_chan_t *c, ChanQueue *q, void *elem, enum Reas
 static int chan_wait_nil(M **mp, enum Reason why)
 {
     M *m = *mp;
-    if (!get(&sched.active))
+    if (!get_acq(&sched.active))
         return -EPERM;
     *mp = m = sched_park(m, why, NULL, NULL);
     return m->g->result;

@@ -145,11 +145,18 @@ static inline void chan_unlink(ChanQueue *q, Wait *w)
  *
  * The serial read here is that of the wait that queued w: w is queued, its
  * owner takes it out under this lock before it begins another wait, and it
- * began this one before it queued w under this lock. */
+ * began this one before it queued w under this lock.
+ *
+ * A run that has ended leaves its coroutines' Waits here until chan_abandon()
+ * comes for them. They are granted nothing; a foreign thread that reads
+ * `active` as true is waited for before that (foreign_wait_all). */
 static inline Wait *chan_pop(ChanQueue *q)
 {
-    Wait *w;
-    while ((w = get(&q->head)) != NULL) {
+    Wait *next, *w = get(&q->head);
+    for (; w != NULL; w = next) {
+        next = w->next;
+        if (unlikely(!get_acq(&sched.active)) && (w->g->flags & G_FOREIGN) == 0)
+            continue;
         chan_unlink(q, w);
         if (likely(!w->select) || wait_claim(w->g, get(&w->g->claim) >> 1))
             break;
@@ -226,7 +233,7 @@ static inline int chan_recv_now(weft_chan_t *c, void *elem, G **wake)
 /* Chaos: others first. */
 static inline M *chan_chaos(M *m)
 {
-    if (unlikely(sched.chaos != 0) && m->p != NULL && chaos(m, 8))
+    if (unlikely(get(&sched.chaos) != 0) && m->p != NULL && chaos(m, 8))
         m = sched_yield_to_others(m);
     return m;
 }

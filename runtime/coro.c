@@ -347,7 +347,7 @@ static int go(const weft_attr_t *attr, void (*fn)(void *), void *arg, void *pc)
     int rc = -EPERM;
     if (unlikely(fn == NULL))
         rc = -EINVAL;
-    else if (likely(get(&sched.active)))
+    else if (likely(get_acq(&sched.active)))
         rc = coro_spawn(m, attr, fn, arg, pc, &g);
     if (likely(rc == 0)) {
         if (attr != NULL && attr->id != NULL)

@@ -46,7 +46,11 @@ int64_t debug_env_int(const char *name, int64_t lo, int64_t hi)
 
 static bool debug_chaos(const char *value, const char *end)
 {
-    return debug_number(value, end, &sched.chaos);
+    uint64_t seed;
+    if (!debug_number(value, end, &seed))
+        return false;
+    set(&sched.chaos, seed);
+    return true;
 }
 
 static const struct {
@@ -73,7 +77,7 @@ static void debug_set(const char *s, const char *end)
 
 void debug_init(void)
 {
-    sched.chaos = 0;
+    set(&sched.chaos, 0);
     const char *s = secure_getenv("WEFT_DEBUG");
     while (s != NULL && *s != '\0') {
         const char *end = s + strcspn(s, ",");

@@ -331,7 +331,7 @@ int weft_dump(int fd)
     if (m == NULL)
         return get(&sched.forked) ? -ENOSYS : -ENOMEM;
     int err = 0, e = errno;
-    if (!get(&sched.active))
+    if (!get_acq(&sched.active))
         err = -EPERM;
     else if (fcntl(fd, F_GETFD) < 0)
         err = -EBADF;

@@ -112,7 +112,7 @@ static void fatal_enter(void)
 static _Noreturn void fatal_leave(void)
 {
     /* In a forked child locks may be held for ever, and the Gs are not ours. */
-    if (get(&sched.active) && !get(&sched.forked)) {
+    if (get_acq(&sched.active) && !get(&sched.forked)) {
         fatal_guard(false);
         dump_all(STDERR_FILENO);
     }

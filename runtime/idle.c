@@ -34,7 +34,7 @@
 
 #include <limits.h>
 
-static const int64_t IDLE_END = 5000000000, TRIM_NS = 100000000, TRIM_MORE_NS = 1000000,
+static const int64_t IDLE_END = 5000000000, TRIM_NS = 20000000, TRIM_MORE_NS = 1000000,
                      SUSPECT_NS = 1000000000;
 
 /* ---- Ps ---- */
@@ -339,6 +339,15 @@ static int64_t trim_after(const M *m)
     return m->trimming ? TRIM_MORE_NS : TRIM_NS;
 }
 
+static void trim(M *m)
+{
+    int64_t now = sys_now();
+    if (now - m->trimmed < trim_after(m))
+        return;
+    m->trimming = stack_trim(now);
+    m->trimmed = now;
+}
+
 /* Sleep until somebody hands us a P. False: this M has slept enough and ends. */
 static bool bed(M *m)
 {
@@ -359,13 +368,13 @@ static bool bed(M *m)
     lock_release(&sched.lock);
 
     while (get_acq(&m->park) == 0) { /* pairs with set_rel in start_m() */
-        bool trim = stack_trim_pending();
+        bool pending = stack_trim_pending();
         int64_t until = m == sched.m0 ? 0 : start + IDLE_END;
-        if (trim || suspect)
-            until = sys_now() + (trim ? trim_after(m) : SUSPECT_NS);
+        if (pending || suspect)
+            until = sys_now() + (pending ? trim_after(m) : SUSPECT_NS);
         if (sys_park(&m->park, 0, until) != -ETIMEDOUT)
             continue;
-        m->trimming = stack_trim(sys_now());
+        trim(m);
         lock_acquire(NULL, &sched.lock, RANK_SCHED);
         suspect = m->in_bed && idle_check_deadlock();
         bool end = m->in_bed && !suspect && m != sched.m0 && sys_now() >= start + IDLE_END;
@@ -412,14 +421,11 @@ static G *poll_and_wait(M *m)
 static G *rest(M *m, bool *end)
 {
     uint32_t nobody = 0;
+    if (stack_trim_pending())
+        trim(m);
     if ((atomic_load(&sched.waiters) > 0 || idle_next_timer() != INT64_MAX) &&
         atomic_compare_exchange_strong(&sched.poller, &nobody, 1)) {
         G *list = poll_and_wait(m);
-        if (list == NULL && idle_next_timer() > sys_now()) {
-            atomic_store(&sched.poller, 0);
-            m->trimming = stack_trim(sys_now()); /* a moment's work, with neither P nor role */
-            return NULL;
-        }
         if (take_any_p(m, true)) { /* our P is RUNNING: everybody can see that we are busy */
             atomic_store(&sched.poller, 0);
             sched_ready_list(m, list);

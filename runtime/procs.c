@@ -23,7 +23,7 @@ P *procs_new(uint32_t id)
     p->id = id;
     p->rng = sys_seed() | 1;
     set(&p->state, P_DEAD);
-    if (sched.chaos != 0)
+    if (get(&sched.chaos) != 0)
         set(&p->attention, ATT_CHAOS);
     timer_init(NULL, &p->timers);
     return p;
@@ -134,7 +134,7 @@ int weft_procs(int n)
     if (m == NULL)
         return get(&sched.forked) ? -ENOSYS : -ENOMEM;
     int rc = -EPERM;
-    if (get(&sched.active))
+    if (get_acq(&sched.active))
         rc = n > 0 ? procs_set(m, (uint32_t)n) : (int)get(&sched.procs);
     if (rc > 0 && n > 1 && m->p != NULL && !get(&m->p->stealable))
         set_rel(&m->p->stealable, true); /* ours: no need to wait for the next switch */

@@ -262,6 +262,7 @@ struct M {
     bool in_bed;           /* (S) on sched.idle_ms */
     bool foreign;          /* (c) */
     bool trimming;         /* (m) stack_trim() had more to do */
+    int64_t trimmed;       /* (m) when it was last called */
     _Atomic bool joinable; /* (a) thread is set: its creator has come back */
     _Atomic uint32_t preempt_off; /* (a) (m) writes; > 0: inside the runtime. Read by the end of a run for foreign Ms */
     Commit *commit;        /* (m) pending commit of prev */
@@ -328,7 +329,7 @@ struct Sched {
     M *m0;                          /* (c) the thread in weft_run */
     int result;                     /* main's value; main writes, m0 reads */
     size_t stack_max;               /* (c) */
-    uint64_t chaos;                 /* (c) seed, 0: off */
+    _Atomic uint64_t chaos;         /* (a) seed, 0: off; changes between runs */
     uint32_t m_serial;              /* (S) */
     _Atomic uint64_t polled_ready;  /* (a) Gs woken by descriptors; by whoever polls */
     _Atomic uint64_t ids;           /* (a) next id to give to a P's batch */
@@ -598,7 +599,7 @@ static inline uint32_t rng_below(uint64_t *s, uint32_t n)
 /* Chaos: true one time in n, at a place where either choice is right. */
 static inline bool chaos(M *m, uint32_t n)
 {
-    return unlikely(sched.chaos != 0) && rng_below(&m->rng, n) == 0;
+    return unlikely(get(&sched.chaos) != 0) && rng_below(&m->rng, n) == 0;
 }
 
 #endif

@@ -258,7 +258,7 @@ static int select_all(M **mp, weft_case_t *cases, int n, int64_t deadline, bool 
     if (i == -EAGAIN && block) {
         if (deadline != 0 && deadline <= sys_now())
             i = -ETIMEDOUT;
-        else if (!get(&sched.active))
+        else if (!get_acq(&sched.active))
             i = -EPERM;
         else
             return select_wait(mp, cases, un, deadline, &set);
@@ -275,7 +275,7 @@ static int select_none(M **mp, int64_t deadline)
     M *m = *mp;
     if (deadline != 0 && deadline <= sys_now())
         return -ETIMEDOUT;
-    if (!get(&sched.active))
+    if (!get_acq(&sched.active))
         return -EPERM;
     wait_begin(m->g);
     m->g->result = 0;

@@ -51,7 +51,7 @@ int weft_stats(weft_stats_t *out)
     if (m == NULL)
         return get(&sched.forked) ? -ENOSYS : -ENOMEM;
     int err = -EPERM;
-    if (get(&sched.active)) {
+    if (get_acq(&sched.active)) {
         memset(out, 0, sizeof(*out));
         stats_sum(m, out);
         stack_counts(&out->stacks_private, &out->stack_private_bytes);
@@ -67,7 +67,7 @@ size_t weft_num_coroutines(void)
     M *m = rt_enter();
     if (m == NULL)
         return 0;
-    if (get(&sched.active))
+    if (get_acq(&sched.active))
         stats_sum(m, &s);
     rt_leave(m);
     return (size_t)s.coroutines;

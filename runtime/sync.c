@@ -140,7 +140,7 @@ static int mutex_lock_contended(M **m, Mutex *x)
             old = get(&x->state);
             continue;
         }
-        bool give_up = !get(&sched.active);
+        bool give_up = !get_acq(&sched.active);
         if (!mutex_swap(x, &old, give_up ? new : (new + WAITER) | (starved ? STARVING : 0)))
             continue;
         if (give_up)
@@ -317,7 +317,7 @@ int weft_wg_wait(weft_wg_t *wg)
     do {
         if (wg_counter(state) == 0)
             goto out;
-        if (!get(&sched.active)) {
+        if (!get_acq(&sched.active)) {
             rc = -EPERM;
             goto out;
         }
@@ -339,7 +339,7 @@ int weft_wg_go(weft_wg_t *wg, void (*fn)(void *), void *arg)
     if (m == NULL)
         return sync_no_m();
     int rc = -EPERM;
-    if (get(&sched.active) &&
+    if (get_acq(&sched.active) &&
         (rc = coro_spawn(m, NULL, fn, arg, __builtin_return_address(0), &g)) == 0) {
         weft_wg_add(wg, 1);
         g->wg = wg;

@@ -25,7 +25,8 @@ M *thread_new(void)
     m->g0.m = m;
     m->g = &m->g0;
     m->preempt_off = 1; /* g0 is always inside the runtime */
-    m->rng = (sched.chaos != 0 ? sched.chaos : sys_seed()) | 1;
+    uint64_t seed = get(&sched.chaos);
+    m->rng = (seed != 0 ? seed : sys_seed()) | 1;
     return m;
 }
 

@@ -518,7 +518,7 @@ int weft_timer_start(weft_timer_t *wt, int64_t when, int64_t period, void (*fn)(
     Lock *claim = timer_claim_lock(t);
     bool pending;
     int rc = -EPERM;
-    if (!get(&sched.active))
+    if (!get_acq(&sched.active))
         goto out;
     lock_acquire(m, claim, RANK_CLAIM);
     P *p = timer_claim(m, t, &pending);
@@ -561,7 +561,7 @@ int weft_timer_reset(weft_timer_t *wt, int64_t when)
     Lock *claim = timer_claim_lock(t);
     bool pending;
     int rc = -EPERM;
-    if (!get(&sched.active))
+    if (!get_acq(&sched.active))
         goto out;
     lock_acquire(m, claim, RANK_CLAIM);
     P *p = timer_claim(m, t, &pending);

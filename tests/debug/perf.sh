@@ -26,7 +26,7 @@ look()
         function finish() {
             if (n == 0 || !spinning) { n = 0; spinning = 0; return }
             all++
-            if (last == "arch_entry") good++
+            if (last == "arch_entry" || last == "arch_start") good++ # two names of one place
             else { bad[last]++ }
             if (unknown) garbage++
             n = 0; spinning = 0; unknown = 0
