@@ -228,10 +228,10 @@ static void put_off_body(void)
     int ends[2];
     Reader r;
     tcp_pair(ends);
-    EQ(weft_set_deadline(ends[0], WEFT_READ, weft_now() + 5 * MS), 0);
+    EQ(weft_set_deadline(ends[0], WEFT_READ, weft_now() + 300 * MS), 0);
     reader_start(&r, ends[0]);
     EQ(weft_set_deadline(ends[0], WEFT_READ, weft_now() + 60 * SECOND), 0);
-    weft_sleep(20 * MS);
+    weft_sleep(400 * MS);
     EQ(weft_write(ends[1], "x", 1), 1);
     EQ(reader_result(&r), 1);
     close_pair(ends);

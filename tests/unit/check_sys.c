@@ -2,6 +2,8 @@
  *
  * check_sys.c: clock, threads, park word, memory, faults, CPU limit.
  */
+#include "config.h"
+
 #include "sys/sys.h"
 #include "sys/linux/linux.h"
 
