@@ -5,6 +5,8 @@
  */
 #include "weft.h"
 
+#include "config.h"
+
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
