@@ -92,6 +92,8 @@ void foreign_detach(M *m)
     if (arch_self() == m)
         arch_set_self(NULL);
     pthread_setspecific(exit_key, NULL);
+    if (get_acq(&sched.active))
+        idle_wake_slow(); /* have an M look whether this was the last that could wake somebody */
 }
 
 static M *woken(M *m, int32_t result)

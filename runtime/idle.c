@@ -34,8 +34,7 @@
 
 #include <limits.h>
 
-static const int64_t IDLE_END = 5000000000, TRIM_NS = 20000000, TRIM_MORE_NS = 1000000,
-                     SUSPECT_NS = 1000000000;
+static const int64_t IDLE_END = 5000000000, TRIM_NS = 20000000, TRIM_MORE_NS = 1000000;
 
 /* ---- Ps ---- */
 
@@ -317,18 +316,18 @@ static bool everyone_idle(void)
 
 /* Nothing can ever run again, unless a thread that is not ours does something.
  * True: it looks like that, but there are such threads (or one of ours is just
- * leaving): look again later. */
+ * leaving): look again later. An attached one looks when it detaches. */
 bool idle_check_deadlock(void)
 {
     assert_held(&sched.lock);
-    if (!everyone_idle())
+    if (get(&sched.foreign) != 0 || !everyone_idle())
         return false;
-    if (get(&sched.foreign) == 0) {
-        int threads = sys_process_threads();
-        if (threads >= 0 && (uint32_t)threads <= sched.nm + SYSTEM_THREADS) {
-            lock_release(&sched.lock);
-            fatal_deadlock();
-        }
+    int threads = sys_process_threads();
+    if (threads < 0)
+        return false;
+    if ((uint32_t)threads <= sched.nm + SYSTEM_THREADS) {
+        lock_release(&sched.lock);
+        fatal_deadlock();
     }
     return true;
 }
@@ -358,7 +357,8 @@ static bool bed(M *m)
         lock_release(&sched.lock);
         return true;
     }
-    bool suspect = idle_check_deadlock();
+    if (idle_check_deadlock())
+        monitor_suspect();
     if (get(&sched.poller) == 1 && get(&sched.waiters) == 0 && idle_next_timer() == INT64_MAX)
         sys_poller_wake(); /* nothing left to wait for: it must see that, and whether all sleep */
     m->link = sched.idle_ms;
@@ -370,14 +370,13 @@ static bool bed(M *m)
     while (get_acq(&m->park) == 0) { /* pairs with set_rel in start_m() */
         bool pending = stack_trim_pending();
         int64_t until = m == sched.m0 ? 0 : start + IDLE_END;
-        if (pending || suspect)
-            until = sys_now() + (pending ? trim_after(m) : SUSPECT_NS);
+        if (pending)
+            until = sys_now() + trim_after(m);
         if (sys_park(&m->park, 0, until) != -ETIMEDOUT)
             continue;
         trim(m);
         lock_acquire(NULL, &sched.lock, RANK_SCHED);
-        suspect = m->in_bed && idle_check_deadlock();
-        bool end = m->in_bed && !suspect && m != sched.m0 && sys_now() >= start + IDLE_END;
+        bool end = m->in_bed && m != sched.m0 && sys_now() >= start + IDLE_END;
         if (end) {
             M **at = &sched.idle_ms;
             while (*at != m)

@@ -16,12 +16,13 @@
  */
 #include "rt.h"
 
-static const int64_t PERIOD = 10000000, SUSPECT_NS = 1000000000;
+static const int64_t PERIOD = 10000000, SUSPECT_FIRST = 1000000000,
+                     SUSPECT_MOST = 16000000000;
 
 static struct {
     SysThread thread;
     M *m;
-    bool suspect;          /* a deadlock, but for threads that may just be leaving: look again */
+    _Atomic bool suspect;  /* (a) a deadlock, but for threads that may just be leaving: look again */
     _Atomic uint32_t stop; /* park word of the naps, 1: end */
 } monitor;
 
@@ -30,26 +31,35 @@ static bool all_idle(void) /* >=: a P that is one too many may have come back to
     return atomic_load(&sched.idle_p) >= get(&sched.procs) && get(&sched.spinning) == 0;
 }
 
-/* We held the poller's role, so the last M to go to sleep could not tell. */
 static void check_deadlock(void)
 {
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
-    monitor.suspect = idle_check_deadlock();
+    set(&monitor.suspect, idle_check_deadlock());
     lock_release(&sched.lock);
 }
 
-/* Until something runs; if a deadlock is suspected, for a second at most. */
+/* Until something runs. While a deadlock is suspected, look again now and then:
+ * the thread that is in the way may end. */
 static void sleep_long(void)
 {
-    int64_t until = monitor.suspect ? sys_now() + SUSPECT_NS : 0;
-    int rc = 0;
-    atomic_store(&sched.monitor, 0);
-    while (atomic_load(&sched.monitor) == 0 && all_idle() && get(&monitor.stop) == 0 &&
-           rc != -ETIMEDOUT)
-        rc = sys_park(&sched.monitor, 0, until);
-    atomic_store(&sched.monitor, 1);
-    if (monitor.suspect)
+    for (int64_t nap = SUSPECT_FIRST;; nap = nap < SUSPECT_MOST ? 2 * nap : nap) {
+        int64_t until = get(&monitor.suspect) ? sys_now() + nap : 0;
+        int rc = 0;
+        atomic_store(&sched.monitor, 0);
+        while (atomic_load(&sched.monitor) == 0 && all_idle() && get(&monitor.stop) == 0 &&
+               rc != -ETIMEDOUT)
+            rc = sys_park(&sched.monitor, 0, until);
+        atomic_store(&sched.monitor, 1);
+        if (rc != -ETIMEDOUT)
+            return;
         check_deadlock();
+    }
+}
+
+void monitor_suspect(void)
+{
+    set(&monitor.suspect, true);
+    monitor_wake(); /* to sleep with a timeout from now on */
 }
 
 void monitor_wake(void)
@@ -80,7 +90,7 @@ static void take_the_poller(M *m)
     if (something_to_wait_for())
         idle_wake(m);
     else
-        check_deadlock();
+        check_deadlock(); /* while the role was ours the last M to go to sleep could not tell */
 }
 
 static void monitor_main(void *arg)
@@ -94,7 +104,6 @@ static void monitor_main(void *arg)
             continue;
         }
         sys_park(&monitor.stop, 0, sys_now() + PERIOD);
-        monitor.suspect = false; /* something ran */
         if (get(&sched.poller) == 0 && something_to_wait_for() &&
             sys_now() - get(&sched.polled) >= PERIOD)
             take_the_poller(m);
@@ -105,7 +114,7 @@ static void monitor_main(void *arg)
 int monitor_start(void)
 {
     set(&monitor.stop, 0);
-    monitor.suspect = false;
+    set(&monitor.suspect, false);
     atomic_store(&sched.monitor, 1);
     monitor.m = thread_new();
     if (monitor.m == NULL)

@@ -401,6 +401,7 @@ void thread_leave(M *m);
 int monitor_start(void);
 void monitor_stop(void);
 void monitor_wake(void); /* something runs again */
+void monitor_suspect(void); /* a deadlock, but for other threads of the process: look again later */
 
 /* coro.c */
 int coro_spawn(M *m, const weft_attr_t *attr, void (*fn)(void *), void *arg, void *pc, G **out); /* made, not yet queued */
