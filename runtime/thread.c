@@ -97,6 +97,7 @@ int thread_start(P *p, bool spinning)
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
     bool stopping = get(&sched.stopping); /* m0 counts nm once it is set */
     bool room = !stopping && sched.nm <= sched.threads_max; /* m0 is not of our making */
+    uint32_t had = sched.nm;
     if (room) {
         sched.nm++;
         m->id = ++sched.m_serial;
@@ -122,10 +123,9 @@ int thread_start(P *p, bool spinning)
         if (last)
             sys_unpark(&sched.park_m0, 1);
     }
-    uint32_t n = sched.nm; /* racy: for the message */
     if (!stopping && !atomic_exchange(&warned, true))
         warn("%s; going on with the %u threads there are",
-             room ? "cannot create a thread" : "WEFT_MAXTHREADS is reached", n);
+             room ? "cannot create a thread" : "WEFT_MAXTHREADS is reached", had);
     thread_free(m);
     return rc;
 }

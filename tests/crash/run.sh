@@ -23,6 +23,10 @@ trap 'rm -f "$err"' EXIT
 ulimit -c 0
 tests=0 bad=0 names=1
 grep -qs 'define HAVE_LIBUNWIND 1' "$build/config.h" || names=0
+if grep -qs 'define WEFT_TSAN 1' "$build/config.h"; then
+    echo "skipped: the thread sanitizer takes these signals over"
+    exit 77
+fi
 asan=0 # its own handler turns a death by SIGSEGV into exit status 1
 if grep -qs 'define WEFT_ASAN 1' "$build/config.h"; then asan=1; fi
 

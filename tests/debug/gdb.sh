@@ -8,6 +8,11 @@
 #
 # usage: gdb.sh [SPIN]      (default: tests/debug/spin of the build directory)
 set -u
+
+if grep -qsE 'define WEFT_[AT]SAN 1' "${WEFT_BUILDDIR:-.}/config.h"; then
+    echo "skipped: a sanitizer's frames and stacks are its own"
+    exit 77
+fi
 spin=${1:-tests/debug/spin}
 command -v gdb >/dev/null || { echo "gdb.sh: no gdb: skipped"; exit 77; }
 [ -x "$spin" ] || { echo "gdb.sh: no program $spin"; exit 1; }

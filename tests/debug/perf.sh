@@ -6,6 +6,11 @@
 #
 # usage: perf.sh [SPIN]     (default: tests/debug/spin of the build directory)
 set -u
+
+if grep -qsE 'define WEFT_[AT]SAN 1' "${WEFT_BUILDDIR:-.}/config.h"; then
+    echo "skipped: a sanitizer's frames and stacks are its own"
+    exit 77
+fi
 spin=${1:-tests/debug/spin}
 command -v perf >/dev/null || { echo "perf.sh: no perf: skipped"; exit 77; }
 [ -x "$spin" ] || { echo "perf.sh: no program $spin"; exit 1; }

@@ -5,6 +5,8 @@
  * The unwind information is checked where it is easy to get wrong: the processor
  * is single-stepped through the switch (the trap flag of x86-64, in this
  * process), and at every instruction the SIGTRAP handler unwinds by the CFI. */
+#include "config.h"
+
 #include "arch/arch.h"
 
 #include <check.h>
@@ -402,7 +404,7 @@ START_TEST(unwind_ends)
 }
 END_TEST
 
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && !defined(WEFT_ASAN) && !defined(WEFT_TSAN)
 enum { STEPS = 4000 };
 
 static Walk step[STEPS];
@@ -564,7 +566,7 @@ int main(void)
     tcase_add_test(tc, interrupted_context);
     tcase_add_test(tc, self);
     tcase_add_test(tc, unwind_ends);
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && !defined(WEFT_ASAN) && !defined(WEFT_TSAN)
     tcase_add_test(tc, every_instruction);
     tcase_add_test(tc, frame_pointers);
 #endif
