@@ -5,6 +5,8 @@
  * A test's body runs as the main coroutine on 1, 2 and 4 processors. What it
  * answers to in Go's own tests is named at each.
  */
+#include "config.h"
+
 #include <check.h>
 #include <math.h>
 #include <pthread.h>
@@ -926,7 +928,9 @@ int main(void)
     tcase_add_loop_test(tc, double_select, 0, NPROCS);
     tcase_add_loop_test(tc, stress, 0, NPROCS);
     tcase_add_loop_test(tc, linear, 0, NPROCS);
+#if !defined(WEFT_TSAN) && !defined(WEFT_ASAN) /* their shadow grows */
     tcase_add_loop_test(tc, memory, 0, NPROCS);
+#endif
     tcase_add_loop_test(tc, deadline, 0, NPROCS);
     tcase_add_test(tc, errors);
     tcase_add_loop_test(tc, many, 0, NPROCS);
