@@ -311,17 +311,17 @@ WEFT_API int weft_close(int fd);
 WEFT_API int weft_dump(int fd);
 
 typedef struct weft_stats {
-    uint64_t coroutines;       /* alive now, main included */
-    uint64_t runnable;         /* waiting in a run queue now */
-    uint64_t threads;          /* weft's threads now */
-    uint64_t threads_idle;     /* of these, without a processor */
-    uint64_t procs;            /* processors */
-    uint64_t spawned;          /* since weft_run() began, as all below */
+    uint64_t coroutines;   /* alive now, main included */
+    uint64_t runnable;     /* waiting in a run queue now */
+    uint64_t threads;      /* weft's threads now */
+    uint64_t threads_idle; /* of these, without a processor */
+    uint64_t procs;        /* processors */
+    uint64_t spawned;      /* since weft_run() began, as all below */
     uint64_t exited;
-    uint64_t switches;         /* coroutines given a processor */
-    uint64_t steals;           /* coroutines taken from another processor's queue */
-    uint64_t netpoll_wakeups;  /* coroutines woken by a descriptor */
-    uint64_t timers;           /* timers and sleepers pending now */
+    uint64_t switches;        /* coroutines given a processor */
+    uint64_t steals;          /* coroutines taken from another processor's queue */
+    uint64_t netpoll_wakeups; /* coroutines woken by a descriptor */
+    uint64_t timers;          /* timers and sleepers pending now */
     uint64_t timers_fired;
     uint64_t stack_private_bytes; /* address space of slots bound to coroutines or kept warm */
     uint64_t stacks_private;      /* such slots */

@@ -23,7 +23,8 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-static inline __attribute__((always_inline)) void note_thread(M *m) /* m runs on its own stack for the first time */
+static inline __attribute__((always_inline)) void
+note_thread(M *m) /* m runs on its own stack for the first time */
 {
     (void)m;
 #ifdef WEFT_TSAN

@@ -146,6 +146,7 @@ bool lock_held(const Lock *l)
     for (uint32_t i = 0; m != NULL && i < m->nheld; i++)
         if (m->held[i].l == l)
             return true;
-    return m == NULL || m->nheld == sizeof m->held / sizeof m->held[0]; /* more than fit: cannot tell */
+    return m == NULL ||
+           m->nheld == sizeof m->held / sizeof m->held[0]; /* more than fit: cannot tell */
 }
 #endif

@@ -16,13 +16,12 @@
  */
 #include "rt.h"
 
-static const int64_t PERIOD = 10000000, SUSPECT_FIRST = 1000000000,
-                     SUSPECT_MOST = 16000000000;
+static const int64_t PERIOD = 10000000, SUSPECT_FIRST = 1000000000, SUSPECT_MOST = 16000000000;
 
 static struct {
     SysThread thread;
     M *m;
-    _Atomic bool suspect;  /* (a) a deadlock, but for threads that may just be leaving: look again */
+    _Atomic bool suspect; /* (a) a deadlock, but for threads that may just be leaving: look again */
     _Atomic uint32_t stop; /* park word of the naps, 1: end */
 } monitor;
 

@@ -78,7 +78,8 @@ static int grow(uint32_t n)
         P *p = procs_new(get_acq(&sched.np));
         if (p == NULL)
             return -ENOMEM;
-        if (get(&sched.stopping)) /* idle_stop_all() has marked, or will mark, those it found: under S too */
+        if (get(&sched
+                     .stopping)) /* idle_stop_all() has marked, or will mark, those it found: under S too */
             set(&p->attention, get(&p->attention) | ATT_STOP);
         sched.p[p->id] = p;
         atomic_store(&sched.np, p->id + 1);

@@ -112,11 +112,11 @@ typedef struct Wait {
     struct Wait *next, *prev; /* queue's lock */
     G *g;                     /* (c) while queued */
     void *on;                 /* (c) while queued: the channel, or the address waited on */
-    void *elem;               /* (c) while queued: element to copy from or to; the waker may write there */
-    uint32_t index;           /* (c) while queued: case number in a select */
-    bool select;              /* (c) while queued: the waker must win wait_claim() first */
-    bool queued;              /* queue's lock */
-    int32_t result;           /* (w), read by the owner once it runs again */
+    void *elem;     /* (c) while queued: element to copy from or to; the waker may write there */
+    uint32_t index; /* (c) while queued: case number in a select */
+    bool select;    /* (c) while queued: the waker must win wait_claim() first */
+    bool queued;    /* queue's lock */
+    int32_t result; /* (w), read by the owner once it runs again */
 } Wait;
 
 typedef struct {
@@ -136,15 +136,16 @@ typedef struct Timer Timer;
  *   type-stable, or the copy must be all it needs. */
 typedef void TimerFire(M *m, Timer *copy);
 
-struct Timer {                /* overlays weft_timer_t */
-    int64_t when;             /* heap's lock while pending */
-    int64_t period;           /* heap's lock while pending */
-    TimerFire *fire;          /* heap's lock while pending */
-    void (*fn)(void *);       /* heap's lock while pending */
-    void *arg;                /* heap's lock while pending */
-    uint64_t seq;             /* heap's lock while pending; fire's to compare */
-    _Atomic(P *) heap;        /* (a) whose heap it is in; NULL: not pending. Written under P's lock: timer.c */
-    uint32_t idx;             /* heap's lock: place in it */
+struct Timer {          /* overlays weft_timer_t */
+    int64_t when;       /* heap's lock while pending */
+    int64_t period;     /* heap's lock while pending */
+    TimerFire *fire;    /* heap's lock while pending */
+    void (*fn)(void *); /* heap's lock while pending */
+    void *arg;          /* heap's lock while pending */
+    uint64_t seq;       /* heap's lock while pending; fire's to compare */
+    _Atomic(P *)
+        heap;     /* (a) whose heap it is in; NULL: not pending. Written under P's lock: timer.c */
+    uint32_t idx; /* heap's lock: place in it */
 };
 _Static_assert(sizeof(Timer) <= sizeof(weft_timer_t), "weft_timer_t holds a Timer");
 
@@ -155,27 +156,32 @@ typedef struct {
 
 typedef struct {
     Lock lock;
-    TimerEntry *e;           /* (l) 4-ary heap */
-    uint32_t n, cap;         /* (l) */
-    uint32_t heap;           /* (l) e[0..heap) is the heap, e[heap..n) new entries in no order */
-    _Atomic int64_t first;   /* (a) e[0].when, INT64_MAX when empty; written under lock, read by all */
-    _Atomic uint32_t count;  /* (a) n */
+    TimerEntry *e;          /* (l) 4-ary heap */
+    uint32_t n, cap;        /* (l) */
+    uint32_t heap;          /* (l) e[0..heap) is the heap, e[heap..n) new entries in no order */
+    _Atomic int64_t first;  /* (a) e[0].when, INT64_MAX when empty; written under lock */
+    _Atomic uint32_t count; /* (a) n */
 } Timers;
 
 void timer_init(M *m, Timers *ts);
 void timer_free(M *m, Timers *ts); /* drop all entries, free the array: end of a run */
-void timer_wake(M *m, Timer *t); /* result -ETIMEDOUT, woke NULL */
-int timer_add(M *m, Timer *t, int64_t when); /* fire, fn, arg, period, seq set before; t not pending. -ENOMEM */
-bool timer_del(M *m, Timer *t);              /* true: it was pending and will not fire */
-int64_t timer_run(M *m, P *p, int64_t now);  /* fire what is due in p's heap (any P's); its next deadline or INT64_MAX */
-void timer_move(M *m, P *from, P *to);       /* from is going away */
+void timer_wake(M *m, Timer *t);   /* result -ETIMEDOUT, woke NULL */
+int timer_add(M *m, Timer *t,
+              int64_t when);    /* fire, fn, arg, period, seq set before; t not pending. -ENOMEM */
+bool timer_del(M *m, Timer *t); /* true: it was pending and will not fire */
+int64_t
+timer_run(M *m, P *p,
+          int64_t now); /* fire what is due in p's heap (any P's); its next deadline or INT64_MAX */
+void timer_move(M *m, P *from, P *to); /* from is going away */
 
 /* ---- G ----------------------------------------------------------------------- */
 
 enum GState { G_DEAD, G_RUNNABLE, G_RUNNING, G_WAITING };
-enum { G_FOREIGN = 1, /* stands for a thread that is not weft's */
-       G_MAIN = 2,
-       G_SYSTEM = 4 /* an M's own context (g0) */ };
+enum {
+    G_FOREIGN = 1, /* stands for a thread that is not weft's */
+    G_MAIN = 2,
+    G_SYSTEM = 4 /* an M's own context (g0) */
+};
 
 struct G {
     void *sp;               /* (m) saved stack pointer; NULL before the first run */
@@ -216,34 +222,34 @@ enum PState { P_IDLE, P_RUNNING, P_DEAD };
 
 struct P {
     /* The ring: runq.c. */
-    _Alignas(CACHE_LINE) _Atomic uint32_t head; /* (a) consumers CAS; owner too, unless !stealable */
+    _Alignas(CACHE_LINE) _Atomic uint32_t head; /* (a) who takes; CAS if stealable */
     _Atomic uint32_t tail;                      /* (a) owner */
     _Atomic(G *) runnext;                       /* (a) */
     _Atomic uint32_t attention; /* (a) ATT_*: set by any, acted on and cleared by (m) */
-    _Atomic bool stealable; /* (a) (m) sets it; false: no other P existed yet, the owner needs no CAS */
-    uint8_t streak;         /* (m) runs from runnext in a row */
-    uint32_t turns;         /* (m) looks at the oldest */
-    uint32_t tick, ticked;  /* (m) picks; tick at the last sched_tick() */
-    int64_t now;            /* (m) coarse clock: of the last housekeeping */
-    int64_t polled;         /* (m) when this P last looked at the poller */
-    M *m;                   /* (m) the M that holds it; (S) otherwise */
-    uint64_t rng;           /* (m) */
+    _Atomic bool stealable;     /* (a) set by (m), for good: others may take */
+    uint8_t streak;             /* (m) runs from runnext in a row */
+    uint32_t turns;             /* (m) looks at the oldest */
+    uint32_t tick, ticked;      /* (m) picks; tick at the last sched_tick() */
+    int64_t now;                /* (m) coarse clock: of the last housekeeping */
+    int64_t polled;             /* (m) when this P last looked at the poller */
+    M *m;                       /* (m) the M that holds it; (S) otherwise */
+    uint64_t rng;               /* (m) */
 
-    G *free;                /* (m) dead Gs to use again */
-    uint32_t nfree;         /* (m) */
-    uint32_t nslots;        /* (m) warm slots in slots[] */
-    uint32_t credits;       /* (m) stack reservations in hand: stack.c */
+    G *free;                  /* (m) dead Gs to use again */
+    uint32_t nfree;           /* (m) */
+    uint32_t nslots;          /* (m) warm slots in slots[] */
+    uint32_t credits;         /* (m) stack reservations in hand: stack.c */
     uint64_t id_next, id_end; /* (m) ids to give out */
-    Slot *slots[16];        /* (m) warm slots, LIFO; default class only */
+    Slot *slots[16];          /* (m) warm slots, LIFO; default class only */
 
-    /* Counters: bump() by the M that holds the P, fired by the holder of timers.lock; read by any. */
+    /* Counters, read by any: bump() by the M that holds the P; fired under timers.lock. */
     _Atomic uint64_t spawned, exited, switches, steals, fired;
 
     _Alignas(CACHE_LINE) _Atomic(G *) ring[RUNQ]; /* (a) */
     _Alignas(CACHE_LINE) Timers timers;
-    _Atomic uint8_t state;  /* (a) enum PState; written under S, or by (m) */
-    uint32_t id;            /* (c) */
-    P *link;                /* (S) idle list */
+    _Atomic uint8_t state; /* (a) enum PState; written under S, or by (m) */
+    uint32_t id;           /* (c) */
+    P *link;               /* (S) idle list */
 };
 
 /* ---- M ----------------------------------------------------------------------- */
@@ -255,32 +261,35 @@ struct P {
 typedef bool Commit(M *m, G *g, void *arg);
 
 struct M {
-    G *g;                  /* (m) what runs now; g0 while scheduling */
-    P *p;                  /* (m) NULL: foreign, or idle */
-    _Atomic uint8_t solo;  /* (a) lock.c: this M alone may use fast locks */
-    bool spinning;         /* (m) counted in sched.spinning */
-    bool in_bed;           /* (S) on sched.idle_ms */
-    bool foreign;          /* (c) */
-    bool trimming;         /* (m) stack_trim() had more to do */
-    int64_t trimmed;       /* (m) when it was last called */
-    _Atomic bool joinable; /* (a) thread is set: its creator has come back */
-    _Atomic uint32_t preempt_off; /* (a) (m) writes; > 0: inside the runtime. Read by the end of a run for foreign Ms */
-    Commit *commit;        /* (m) pending commit of prev */
-    void *commit_arg;      /* (m) */
-    G *prev;               /* (m) what was switched away from */
-    int *errno_addr;       /* (c) this thread's errno */
-    P *next_p;             /* who wakes this M writes it before the wake: the P to run */
-    _Atomic uint32_t park; /* (a) park word: 0 asleep or about to, 1 token */
-    uint64_t rng;          /* (m) */
-    M *link;               /* (S) idle list, or free list of foreign Ms */
-    M *all;                /* (S) list of all Ms */
-    uint32_t id;           /* (c) */
-    int tid;               /* (c) */
-    G g0;                  /* the thread's own context; for a foreign M, the G that stands for it */
-    SysThread thread;      /* (c) */
-    void *altstack;        /* (c) */
+    G *g;                         /* (m) what runs now; g0 while scheduling */
+    P *p;                         /* (m) NULL: foreign, or idle */
+    _Atomic uint8_t solo;         /* (a) lock.c: this M alone may use fast locks */
+    bool spinning;                /* (m) counted in sched.spinning */
+    bool in_bed;                  /* (S) on sched.idle_ms */
+    bool foreign;                 /* (c) */
+    bool trimming;                /* (m) stack_trim() had more to do */
+    int64_t trimmed;              /* (m) when it was last called */
+    _Atomic bool joinable;        /* (a) thread is set: its creator has come back */
+    _Atomic uint32_t preempt_off; /* (a) (m) writes; > 0: inside the runtime */
+    Commit *commit;               /* (m) pending commit of prev */
+    void *commit_arg;             /* (m) */
+    G *prev;                      /* (m) what was switched away from */
+    int *errno_addr;              /* (c) this thread's errno */
+    P *next_p;                    /* who wakes this M writes it before the wake: the P to run */
+    _Atomic uint32_t park;        /* (a) park word: 0 asleep or about to, 1 token */
+    uint64_t rng;                 /* (m) */
+    M *link;                      /* (S) idle list, or free list of foreign Ms */
+    M *all;                       /* (S) list of all Ms */
+    uint32_t id;                  /* (c) */
+    int tid;                      /* (c) */
+    G g0;             /* the thread's own context; for a foreign M, the G that stands for it */
+    SysThread thread; /* (c) */
+    void *altstack;   /* (c) */
 #ifdef WEFT_CHECKED
-    struct { Lock *l; enum Rank rank; } held[64 + 2]; /* (m) innermost last */
+    struct {
+        Lock *l;
+        enum Rank rank;
+    } held[64 + 2]; /* (m) innermost last */
     uint32_t nheld;
 #endif
 #ifdef WEFT_ASAN
@@ -292,144 +301,159 @@ struct M {
 /* ---- the scheduler ------------------------------------------------------------ */
 
 /* Bits of P.attention: the switch leaves its fast path while any is set. */
-enum { ATT_STOP = 1,  /* the run ends */
-       ATT_PROCS = 2, /* the number of processors has changed */
-       ATT_CHAOS = 4  /* choose at random; stays set */ };
+enum {
+    ATT_STOP = 1,  /* the run ends */
+    ATT_PROCS = 2, /* the number of processors has changed */
+    ATT_CHAOS = 4  /* choose at random; stays set */
+};
 
 struct Sched {
     /* Read by every switch, written seldom. */
-    _Atomic uint32_t procs;     /* (a) written under S */
-    _Atomic bool active;        /* (a) between start and stop of a run */
-    _Atomic bool stopping;      /* (a) main has returned */
-    _Atomic bool solo;          /* (a) lock.c; written under S */
-    _Atomic bool forked;        /* (a) set in a forked child for good */
-    P *p[P_MAX];                /* slot i is set before procs > i is published; freed at the end of a run */
-    _Atomic uint32_t np;        /* (a) Ps that exist; grows only, under S; read with acquire: p[] is set before */
+    _Atomic uint32_t procs; /* (a) written under S */
+    _Atomic bool active;    /* (a) between start and stop of a run */
+    _Atomic bool stopping;  /* (a) main has returned */
+    _Atomic bool solo;      /* (a) lock.c; written under S */
+    _Atomic bool forked;    /* (a) set in a forked child for good */
+    P *p[P_MAX]; /* slot i is set before procs > i is published; freed at the end of a run */
+    _Atomic uint32_t np; /* (a) Ps that exist; only grows, under S; p[] first */
 
     _Alignas(CACHE_LINE) _Atomic uint32_t idle_p; /* (a) Ps on the idle list; written under S */
     _Atomic uint32_t spinning;                    /* (a) Ms looking for work */
-    _Atomic uint32_t runq_n;                      /* (a) length of the global queue; written under S */
-    _Atomic uint32_t waiters;                     /* (a) Gs parked on descriptors */
-    _Atomic int64_t poll_until;                   /* (a) 0: nobody blocks in the poller; else until when, INT64_MAX for ever */
-    _Atomic uint32_t poller;                      /* (a) 1: somebody is in, or on the way to, a blocking wait */
-    _Atomic uint32_t need_spin;                   /* (a) work was seen when no P was idle: idle.c */
-    _Atomic uint32_t monitor;                     /* (a) park word of the monitor: 0 asleep for long, 1 not */
-    _Atomic int64_t polled;                       /* (a) when somebody last looked at the poller */
+    _Atomic uint32_t runq_n;    /* (a) length of the global queue; written under S */
+    _Atomic uint32_t waiters;   /* (a) Gs parked on descriptors */
+    _Atomic int64_t poll_until; /* (a) 0: nobody polls; else until when (idle.c) */
+    _Atomic uint32_t poller;    /* (a) 1: somebody is in, or on the way to, a blocking wait */
+    _Atomic uint32_t need_spin; /* (a) work was seen when no P was idle: idle.c */
+    _Atomic uint32_t monitor;   /* (a) park word of the monitor: 0 asleep for long, 1 not */
+    _Atomic int64_t polled;     /* (a) when somebody last looked at the poller */
 
-    _Alignas(CACHE_LINE) Lock lock; /* RANK_SCHED */
-    G *runq_head, *runq_tail;       /* (S) global queue */
-    P *idle_ps;                     /* (S) */
-    M *idle_ms;                     /* (S) LIFO: the warmest first */
-    uint32_t n_idle_m;              /* (S) */
-    uint32_t nm;                    /* (S) weft's Ms, m0 included */
-    uint32_t threads_max;           /* (c) */
-    M *all_ms;                      /* (S) */
-    M *dead_ms;                     /* (S) exited, to be joined and freed */
-    _Atomic uint32_t foreign;       /* (a) attached foreign Ms */
-    M *m0;                          /* (c) the thread in weft_run */
-    int result;                     /* main's value; main writes, m0 reads */
-    size_t stack_max;               /* (c) */
-    _Atomic uint64_t chaos;         /* (a) seed, 0: off; changes between runs */
-    uint32_t m_serial;              /* (S) */
-    _Atomic uint64_t polled_ready;  /* (a) Gs woken by descriptors; by whoever polls */
-    _Atomic uint64_t ids;           /* (a) next id to give to a P's batch */
+    _Alignas(CACHE_LINE) Lock lock;   /* RANK_SCHED */
+    G *runq_head, *runq_tail;         /* (S) global queue */
+    P *idle_ps;                       /* (S) */
+    M *idle_ms;                       /* (S) LIFO: the warmest first */
+    uint32_t n_idle_m;                /* (S) */
+    uint32_t nm;                      /* (S) weft's Ms, m0 included */
+    uint32_t threads_max;             /* (c) */
+    M *all_ms;                        /* (S) */
+    M *dead_ms;                       /* (S) exited, to be joined and freed */
+    _Atomic uint32_t foreign;         /* (a) attached foreign Ms */
+    M *m0;                            /* (c) the thread in weft_run */
+    int result;                       /* main's value; main writes, m0 reads */
+    size_t stack_max;                 /* (c) */
+    _Atomic uint64_t chaos;           /* (a) seed, 0: off; changes between runs */
+    uint32_t m_serial;                /* (S) */
+    _Atomic uint64_t polled_ready;    /* (a) Gs woken by descriptors; by whoever polls */
+    _Atomic uint64_t ids;             /* (a) next id to give to a P's batch */
     _Atomic uint64_t foreign_spawned; /* (a) by threads without a P */
-    _Atomic uint32_t park_m0;       /* (a) m0 waits here for the other Ms to leave */
+    _Atomic uint32_t park_m0;         /* (a) m0 waits here for the other Ms to leave */
 };
 extern struct Sched sched;
 
 /* sched.c: switching. park() and friends return the M that runs the caller
  * now, which may not be the one it was called on; any M * from before is stale. */
-M *sched_park(M *m, enum Reason why, Commit *commit, void *arg); /* until sched_ready(); the waker's word is in m->g->result, m->g->woke */
-M *sched_park_unlock(M *m, enum Reason why, Lock *l);            /* commit: release l */
+/* Until sched_ready(); the waker's word is in m->g->result, m->g->woke */
+M *sched_park(M *m, enum Reason why, Commit *commit, void *arg);
+M *sched_park_unlock(M *m, enum Reason why, Lock *l); /* commit: release l */
 M *sched_park_until_unlock(M *m, enum Reason why, Lock *l, int64_t deadline);
-M *sched_park_until(M *m, enum Reason why, Commit *commit, void *arg, int64_t deadline); /* after wait_begin(); 0: none */
-void sched_ready(M *m, G *g);      /* g is parked and taken out of its queue: runs next on this P; m may be foreign or without a P */
-void sched_ready_tail(M *m, G *g); /* the same, behind what is queued here */
+/* After wait_begin(); 0: none */
+M *sched_park_until(M *m, enum Reason why, Commit *commit, void *arg, int64_t deadline);
+/* g is parked and taken out of its queue: runs next on this P; m may be foreign or without a
+ * P */
+void sched_ready(M *m, G *g);
+void sched_ready_tail(M *m, G *g);    /* the same, behind what is queued here */
 void sched_ready_list(M *m, G *head); /* a list by link, in order; m may have no P */
-M *sched_yield_to_others(M *m);    /* behind everything queued here; returns at once when nothing is */
-void sched_loop(M *m);             /* an M's life: on its own stack; returns when m->p is NULL for good */
-void sched_arrive(M *m);           /* first thing on every context switched to */
-_Noreturn void sched_exit(M *m);   /* the running G has ended */
-void sched_tick(M *m);             /* every so many switches: due timers, the poller */
-uint32_t sched_attend(M *m);       /* act on m->p's attention bits; on g0, no lock held */
+M *sched_yield_to_others(M *m); /* behind everything queued here; returns at once when nothing is */
+void sched_loop(M *m);   /* an M's life: on its own stack; returns when m->p is NULL for good */
+void sched_arrive(M *m); /* first thing on every context switched to */
+_Noreturn void sched_exit(M *m); /* the running G has ended */
+void sched_tick(M *m);           /* every so many switches: due timers, the poller */
+uint32_t sched_attend(M *m);     /* act on m->p's attention bits; on g0, no lock held */
 
 /* runq.c */
-void runq_put(P *p, G *g);         /* owner: at the tail; half of a full ring is spilled */
+void runq_put(P *p, G *g);            /* owner: at the tail; half of a full ring is spilled */
 void runq_put_next(M *m, P *p, G *g); /* owner: into runnext; what was there goes to the tail */
-G *runq_get(P *p);                 /* owner: from the ring */
-G *runq_take_next(P *p);           /* owner */
-bool runq_empty(P *p);             /* any */
-uint32_t runq_len(P *p);           /* any, a snapshot */
-G *runq_steal(P *p, P *victim, bool next); /* owner of p: half of victim's ring into p's; returns one of them */
+G *runq_get(P *p);                    /* owner: from the ring */
+G *runq_take_next(P *p);              /* owner */
+bool runq_empty(P *p);                /* any */
+uint32_t runq_len(P *p);              /* any, a snapshot */
+/* Owner of p: half of victim's ring into p's; returns one of them */
+G *runq_steal(P *p, P *victim, bool next);
 void runq_drain(P *p, G **head, G **tail, uint32_t *n); /* owner: all, as a list */
-void runq_put_global(G *head, G *tail, uint32_t n); /* takes S; list linked by link */
+void runq_put_global(G *head, G *tail, uint32_t n);     /* takes S; list linked by link */
 G *runq_get_global(M *m, P *p); /* takes S; a fair share, one to run, the rest goes into p's ring */
 G *runq_get_oldest(P *p);       /* takes S; one that has waited longest outside of the rings */
 
 /* spill.c: half rings */
-bool spill_put(P *p, uint32_t head, G *extra); /* takes S; p's ring from head, and extra. false: no memory */
-G *spill_oldest(void);                         /* S held */
-uint32_t spill_take(G **to, uint32_t max);     /* S held */
-void spill_fini(void);                         /* end of a run */
+/* Takes S; p's ring from head, and extra. false: no memory */
+bool spill_put(P *p, uint32_t head, G *extra);
+G *spill_oldest(void);                     /* S held */
+uint32_t spill_take(G **to, uint32_t max); /* S held */
+void spill_fini(void);                     /* end of a run */
 
 /* idle.c: finding work, sleeping, waking */
-G *idle_find(M *m);        /* no work here: steal, poll, sleep. NULL: m->p is NULL and this M is to end */
+G *idle_find(M *m); /* no work here: steal, poll, sleep. NULL: m->p is NULL and this M is to end */
 void idle_wake_slow(void);
-void idle_timer_added(M *m, int64_t when); /* a heap has a new first entry: see that somebody waits for it */
-void idle_poke(M *m);      /* somebody waits for a descriptor: see that somebody polls */
-void idle_release_p(M *m); /* give m->p back */
-void idle_put_p(P *p);     /* S held: onto the idle list */
-P *idle_get_p(void);       /* S held: off it, or NULL */
-bool idle_take_p(P *p);    /* S held: this one off the list, if it is there */
-void idle_acquire(M *m, P *p); /* m holds p from now on */
-int64_t idle_next_timer(void); /* earliest deadline of all heaps, INT64_MAX */
-void idle_end_spin(M *m);  /* m was looking and has found */
+/* A heap has a new first entry: see that somebody waits for it */
+void idle_timer_added(M *m, int64_t when);
+void idle_poke(M *m);           /* somebody waits for a descriptor: see that somebody polls */
+void idle_release_p(M *m);      /* give m->p back */
+void idle_put_p(P *p);          /* S held: onto the idle list */
+P *idle_get_p(void);            /* S held: off it, or NULL */
+bool idle_take_p(P *p);         /* S held: this one off the list, if it is there */
+void idle_acquire(M *m, P *p);  /* m holds p from now on */
+int64_t idle_next_timer(void);  /* earliest deadline of all heaps, INT64_MAX */
+void idle_end_spin(M *m);       /* m was looking and has found */
 bool idle_check_deadlock(void); /* S held, this M is about to sleep */
 uint32_t steal_step(uint32_t n, uint32_t start); /* 1..n, prime to n */
-void idle_stop_all(void);  /* end of a run: everybody out of bed */
+void idle_stop_all(void);                        /* end of a run: everybody out of bed */
 
 /* thread.c: Ms */
-M *thread_new(void);                 /* with g0, not yet running; NULL: no memory */
+M *thread_new(void);                   /* with g0, not yet running; NULL: no memory */
 int thread_start(P *p, bool spinning); /* a new M that starts with p. -errno: p is as before */
 void thread_free(M *m);
-void thread_reap(void);              /* join and free what has exited */
-void thread_enter(M *m);             /* the calling thread is m from now on */
+void thread_reap(void);  /* join and free what has exited */
+void thread_enter(M *m); /* the calling thread is m from now on */
 void thread_leave(M *m);
 
 /* monitor.c: a thread without a P */
 int monitor_start(void);
 void monitor_stop(void);
-void monitor_wake(void); /* something runs again */
+void monitor_wake(void);    /* something runs again */
 void monitor_suspect(void); /* a deadlock, but for other threads of the process: look again later */
 
 /* coro.c */
-int coro_spawn(M *m, const weft_attr_t *attr, void (*fn)(void *), void *arg, void *pc, G **out); /* made, not yet queued */
-void coro_bind(M *m, G *g); /* give g a stack: it is about to run for the first time */
+/* Made, not yet queued */
+int coro_spawn(M *m, const weft_attr_t *attr, void (*fn)(void *), void *arg, void *pc, G **out);
+void coro_bind(M *m, G *g);            /* give g a stack: it is about to run for the first time */
 bool coro_reap(M *m, G *g, void *arg); /* commit: g has ended and is off its stack */
-void coro_foreach(void (*fn)(G *, void *), void *arg); /* every G that is not dead; racy while others run */
-void coro_foreach_alone(void (*fn)(G *, void *), void *arg); /* the same, without the lock: nothing else runs */
-void coro_start(void *m);   /* arch_prepare's entry */
+/* Every G that is not dead; racy while others run */
+void coro_foreach(void (*fn)(G *, void *), void *arg);
+/* The same, without the lock: nothing else runs */
+void coro_foreach_alone(void (*fn)(G *, void *), void *arg);
+void coro_start(void *m);             /* arch_prepare's entry */
 void coro_set_name(G *g, char *name); /* g's name is name from now on; the old one is freed */
-void coro_free_all(void);   /* end of a run */
-void coro_flush(P *p);      /* p's free Gs back to their slabs */
+void coro_free_all(void);             /* end of a run */
+void coro_flush(P *p);                /* p's free Gs back to their slabs */
 
 /* procs.c */
 int procs_set(M *m, uint32_t n); /* S not held */
 P *procs_new(uint32_t id);       /* NULL: no memory */
 void procs_free_all(void);
-void procs_retire(M *m);         /* m->p is one too many: empty it; m->p is NULL then */
+void procs_retire(M *m); /* m->p is one too many: empty it; m->p is NULL then */
 
 /* life.c, foreign.c */
-M *foreign_attach(void);    /* this thread is not weft's: an M that stands for it; NULL: no memory or forked */
+/* This thread is not weft's: an M that stands for it; NULL: no memory or forked */
+M *foreign_attach(void);
 void foreign_detach(M *m);
 M *foreign_park(M *m, Commit *commit, void *arg, int64_t deadline);
 void foreign_ready(G *g);
-void foreign_settle(M *m);  /* m's wait was cancelled (result -ECANCELED) but a waker had taken it out already: wait until that one is done */
+/* m's wait was cancelled (result -ECANCELED) but a waker had taken it out already: wait
+ * until that one is done */
+void foreign_settle(M *m);
 void foreign_cancel_all(void); /* end of a run: wake those that wait */
 void foreign_wait_all(void);   /* end of a run: until none is inside the runtime */
-void solo_end(void);        /* S held. From now on locks are contended: see lock.c */
-void solo_enter(M *m);      /* m has taken a P */
+void solo_end(void);           /* S held. From now on locks are contended: see lock.c */
+void solo_enter(M *m);         /* m has taken a P */
 
 /* Threads of the process that are not Ms: the monitor, and TSan's own. */
 #ifdef WEFT_TSAN
@@ -509,8 +533,8 @@ static inline void lock_release(Lock *l)
 static inline bool wait_claim(G *g, uint64_t serial)
 {
     uint64_t want = serial << 1;
-    return atomic_compare_exchange_strong_explicit(&g->claim, &want, want | 1,
-                                                   memory_order_acq_rel, memory_order_relaxed);
+    return atomic_compare_exchange_strong_explicit(&g->claim, &want, want | 1, memory_order_acq_rel,
+                                                   memory_order_relaxed);
 }
 /* Owner, before it queues itself anywhere: a new serial. */
 static inline uint64_t wait_begin(G *g)
@@ -522,33 +546,38 @@ static inline uint64_t wait_begin(G *g)
 
 /* ---- stack.c: private stacks ---------------------------------------------- */
 
-struct Slot;                              /* stack.c */
-int stack_init(size_t stack_max);         /* reserves nothing yet */
-void stack_fini(void);                    /* end of a run: everything back; no slot is in use */
-int stack_class(size_t stack_max);        /* the class for a wanted size; -EINVAL */
-int stack_reserve(P *p, int cls);         /* a later stack_get(cls) cannot fail. p may be NULL. -ENOMEM */
+struct Slot;                       /* stack.c */
+int stack_init(size_t stack_max);  /* reserves nothing yet */
+void stack_fini(void);             /* end of a run: everything back; no slot is in use */
+int stack_class(size_t stack_max); /* the class for a wanted size; -EINVAL */
+int stack_reserve(P *p, int cls);  /* a later stack_get(cls) cannot fail. p may be NULL. -ENOMEM */
 void stack_unreserve(P *p, int cls);
-Slot *stack_get(P *p, int cls);           /* a reserved slot: guard set, top page warm if it can be. p may be NULL */
-void stack_put(P *p, Slot *s);            /* nothing runs on s any more; stack_unreserve() on the same P follows at once */
-void *stack_top(const Slot *s);           /* where to start: 16-byte aligned, coloured */
+/* A reserved slot: guard set, top page warm if it can be. p may be NULL */
+Slot *stack_get(P *p, int cls);
+/* Nothing runs on s any more; stack_unreserve() on the same P follows at once */
+void stack_put(P *p, Slot *s);
+void *stack_top(const Slot *s); /* where to start: 16-byte aligned, coloured */
 void stack_bounds(const Slot *s, void **lo, void **hi);
-void stack_flush(P *p);                   /* p's warm slots and credits to the arena */
-bool stack_trim(int64_t now);             /* give back memory of slots that have been free for a second; < 1 ms; true: call again */
+void stack_flush(P *p); /* p's warm slots and credits to the arena */
+/* Give back memory of slots that have been free for a second; < 1 ms; true: call again */
+bool stack_trim(int64_t now);
 bool stack_trim_pending(void);
 void stack_counts(uint64_t *slots, uint64_t *bytes);
-bool stack_owns(const void *addr);        /* (signal) addr lies in a slot */
+bool stack_owns(const void *addr);               /* (signal) addr lies in a slot */
 bool stack_on_fault(void *addr, void *ucontext); /* (signal) what sys_fault_install gets */
-bool stack_fault(G *g, void *addr, uintptr_t sp); /* (signal) move g's guard down; false: overflow, or not ours */
+/* (signal) move g's guard down; false: overflow, or not ours */
+bool stack_fault(G *g, void *addr, uintptr_t sp);
 
 /* ---- netpoll.c --------------------------------------------------------------- */
 
 int netpoll_init(void);
 void netpoll_fini(void);
-G *netpoll_look(M *m, int64_t timeout); /* list (link) of Gs made ready; timeout as sys_poller_wait */
+/* List (link) of Gs made ready; timeout as sys_poller_wait */
+G *netpoll_look(M *m, int64_t timeout);
 
 /* ---- sema.c: wait on an address ------------------------------------------------ */
 
-void sema_reset(void);                  /* end of a run: nobody waits */
+void sema_reset(void); /* end of a run: nobody waits */
 
 /* ---- chan.c, select.c ----------------------------------------------------------- */
 
@@ -561,21 +590,24 @@ void chan_abandon(M *m, Wait *w);
 
 /* ---- alloc.c, fatal.c, dump.c, debug.c, stats.c --------------------------------- */
 
-void *rt_alloc(size_t size);                        /* NULL: none */
-void *rt_alloc_aligned(size_t align, size_t size);  /* zeroed */
+void *rt_alloc(size_t size);                       /* NULL: none */
+void *rt_alloc_aligned(size_t align, size_t size); /* zeroed */
 void *rt_realloc(void *p, size_t size);
 void rt_free(void *p);
 
-_Noreturn void fatal(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* "weft: fatal: ...", dump, exit status 2 */
+/* "weft: fatal: ...", dump, exit status 2 */
+_Noreturn void fatal(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void fatal_deadlock(void);
-void warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));            /* "weft: ..." on stderr */
+void warn(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* "weft: ..." on stderr */
 void dump_all(int fd);
-void dump_init(void);      /* load the unwinder */
+void dump_init(void);                                 /* load the unwinder */
 void dump_overflow(G *g, void *addr, void *ucontext); /* (signal) the report of a stack overflow */
-void dump_on_fault(void);  /* (signal) returns, unless the fault is a dump's own that met a stack in use */
+/* (signal) returns, unless the fault is a dump's own that met a stack in use */
+void dump_on_fault(void);
 extern const char *const reason_name[WHY_MAX];
-void debug_init(void);     /* parse WEFT_DEBUG: sched.chaos ... */
-int64_t debug_env_int(const char *name, int64_t lo, int64_t hi); /* lo - 1: unset, or not a number in range (said once) */
+void debug_init(void); /* parse WEFT_DEBUG: sched.chaos ... */
+/* Lo - 1: unset, or not a number in range (said once) */
+int64_t debug_env_int(const char *name, int64_t lo, int64_t hi);
 #ifdef WEFT_CHECKED
 #define rt_assert(x) ((x) ? (void)0 : fatal("assertion failed: %s (%s:%d)", #x, __FILE__, __LINE__))
 #else

@@ -328,7 +328,9 @@ uint32_t sched_attend(M *m)
     uint32_t bits = get(&p->attention) & (ATT_STOP | ATT_PROCS);
     if (bits == 0)
         return 0;
-    atomic_fetch_and(&p->attention, ~(uint32_t)ATT_PROCS); /* before we look at procs: a later change sets it again */
+    atomic_fetch_and(
+        &p->attention,
+        ~(uint32_t)ATT_PROCS); /* before we look at procs: a later change sets it again */
     if (bits & ATT_PROCS) {
         if (get(&sched.procs) > 1 && !get(&p->stealable)) {
             set_rel(&p->stealable, true); /* our earlier plain stores to head come first */

@@ -95,7 +95,7 @@ int thread_start(P *p, bool spinning)
     m->next_p = p;
     m->spinning = spinning;
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
-    bool stopping = get(&sched.stopping); /* m0 counts nm once it is set */
+    bool stopping = get(&sched.stopping);                   /* m0 counts nm once it is set */
     bool room = !stopping && sched.nm <= sched.threads_max; /* m0 is not of our making */
     uint32_t had = sched.nm;
     if (room) {
