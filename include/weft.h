@@ -25,8 +25,8 @@
  *             the defaults.
  * fork        In a child made by fork() while weft_run() is active only exec
  *             and async-signal-safe calls may be used; weft calls return
- *             -ENOSYS there, those that cannot report it end the child with
- *             one line.
+ *             -ENOSYS there, but for mutex calls that need not wait; those
+ *             that cannot report it end the child with one line.
  */
 #ifndef WEFT_H
 #define WEFT_H

@@ -233,6 +233,14 @@ static int select_wait(M **mp, weft_case_t *cases, uint32_t n, int64_t deadline,
 
 /* ---- select ----------------------------------------------------------------------- */
 
+static int select_each(weft_case_t *cases, int n, G **wake)
+{
+    for (int i = 0; i < n; i++)
+        if (cases[i].chan != NULL && select_do(&cases[i], wake))
+            return i;
+    return -EAGAIN;
+}
+
 /* With all channels locked: there is one moment at which none was ready. */
 static int select_all(M **mp, weft_case_t *cases, int n, int64_t deadline, bool block)
 {
@@ -252,9 +260,13 @@ static int select_all(M **mp, weft_case_t *cases, int n, int64_t deadline, bool 
     G *peer = NULL;
     int i;
     select_lock(m, &set);
-    /* Each failure empties a queue of lost waiters: this ends. */
+    /* Each failure empties a queue of lost waiters: this ends. After a run its
+     * coroutines' Waits stay queued and look ready (chan_pop): each case once. */
     while ((i = select_pick(m, cases, n)) >= 0 && !select_do(&cases[i], &peer))
-        continue;
+        if (unlikely(!get_acq(&sched.active))) {
+            i = select_each(cases, n, &peer);
+            break;
+        }
     if (i == -EAGAIN && block) {
         if (deadline != 0 && deadline <= sys_now())
             i = -ETIMEDOUT;
