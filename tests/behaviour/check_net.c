@@ -107,7 +107,7 @@ static void urgent_body(void)
         if (i % 2 == 0)
             weft_sleep(MS / 2);
         size_t got = 0;
-        EQ(weft_set_deadline(ends[1], WEFT_READ, weft_now() + 5 * SECOND), 0);
+        EQ(weft_set_deadline(ends[1], WEFT_READ, weft_now() + 5 * SEC), 0);
         while (got < 6) {
             ssize_t n = weft_read(ends[1], buf, sizeof buf);
             OK(n > 0);
@@ -171,7 +171,7 @@ static void read_timeout_body(void)
     int ends[2];
     char buf[8];
     tcp_pair(ends);
-    static const int64_t in[] = {-SECOND, -1, 0, 1, 100000, 5 * MS};
+    static const int64_t in[] = {-SEC, -1, 0, 1, 100000, 5 * MS};
     for (size_t i = 0; i < sizeof in / sizeof in[0]; i++) {
         int64_t deadline = weft_now() + in[i];
         EQ(weft_set_deadline(ends[0], WEFT_READ, deadline), 0);
@@ -230,7 +230,7 @@ static void put_off_body(void)
     tcp_pair(ends);
     EQ(weft_set_deadline(ends[0], WEFT_READ, weft_now() + 300 * MS), 0);
     reader_start(&r, ends[0]);
-    EQ(weft_set_deadline(ends[0], WEFT_READ, weft_now() + 60 * SECOND), 0);
+    EQ(weft_set_deadline(ends[0], WEFT_READ, weft_now() + 60 * SEC), 0);
     weft_sleep(400 * MS);
     EQ(weft_write(ends[1], "x", 1), 1);
     EQ(reader_result(&r), 1);
@@ -500,7 +500,7 @@ static void emfile_body(void)
     EQ(weft_listen_tcp("127.0.0.1", 0, 0), -EMFILE);
     EQ(setrlimit(RLIMIT_NOFILE, &old), 0);
     weft_sleep(2 * MS);
-    EQ(weft_set_deadline(listener, WEFT_READ, weft_now() + 5 * SECOND), 0);
+    EQ(weft_set_deadline(listener, WEFT_READ, weft_now() + 5 * SEC), 0);
     int fd = weft_accept(listener, NULL, NULL);
     OK(fd >= 0);
     EQ(weft_close(fd), 0);
@@ -538,7 +538,7 @@ static void accept_many_body(void)
     weft_sleep(2 * MS);
     for (int i = 0; i < MANY; i++)
         OK((fds[i] = weft_dial_tcp("127.0.0.1", port_of(r.fd), 0)) >= 0);
-    int64_t limit = weft_now() + 5 * SECOND;
+    int64_t limit = weft_now() + 5 * SEC;
     while (r.oks < MANY && weft_now() < limit)
         weft_sleep(MS);
     EQ(r.oks, MANY);
@@ -557,7 +557,7 @@ END_TEST
 static void accept_address_body(void)
 {
     int listener = listen_local(0), on = 0;
-    int fd = weft_dial_tcp("127.0.0.1", port_of(listener), weft_now() + 5 * SECOND);
+    int fd = weft_dial_tcp("127.0.0.1", port_of(listener), weft_now() + 5 * SEC);
     OK(fd >= 0);
     struct sockaddr_in sa;
     socklen_t len = sizeof sa;

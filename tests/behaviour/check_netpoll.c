@@ -332,7 +332,7 @@ static void poll_body(void)
     OK(weft_now() >= start + 10 * MS);
     for (int i = 0; i < 10; i++) {
         go(write_later, &s[1]);
-        EQ(weft_poll_fd(s[0], WEFT_READ, i % 2 ? 0 : weft_now() + 5 * SECOND), WEFT_READ);
+        EQ(weft_poll_fd(s[0], WEFT_READ, i % 2 ? 0 : weft_now() + 5 * SEC), WEFT_READ);
         EQ(weft_poll_fd(s[0], WEFT_READ, start), WEFT_READ); /* at once, though it is late */
         EQ(weft_poll_fd(s[0], WEFT_READ | WEFT_WRITE, 0), WEFT_READ | WEFT_WRITE);
         EQ(weft_read(s[0], buf, sizeof buf), 1);
@@ -358,7 +358,7 @@ END_TEST
 static void poll_once(void *arg)
 {
     Reader *r = arg;
-    r->n = weft_poll_fd(r->fd, WEFT_READ, r->len != 0 ? weft_now() + 10 * SECOND : 0);
+    r->n = weft_poll_fd(r->fd, WEFT_READ, r->len != 0 ? weft_now() + 10 * SEC : 0);
     weft_wg_done(&r->done);
 }
 
@@ -431,7 +431,7 @@ static void plain_close_body(void)
         Reader stuck, r;
         EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, s), 0);
         reader_start(&stuck, s[0]);
-        EQ(weft_set_deadline(s[0], WEFT_READ | WEFT_WRITE, weft_now() + 3600 * SECOND), 0);
+        EQ(weft_set_deadline(s[0], WEFT_READ | WEFT_WRITE, weft_now() + 3600 * SEC), 0);
         close(s[0]);
         close(s[1]);
         tcp_pair(ends); /* takes the numbers */

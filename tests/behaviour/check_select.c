@@ -5,58 +5,15 @@
  * A test's body runs as the main coroutine on 1, 2 and 4 processors. What it
  * answers to in Go's own tests is named at each.
  */
-#include "config.h"
-
-#include <check.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "weft.h"
-
-/* Check notes every assertion in a file, which loops cannot afford: ours say
- * something only when they fail. */
-static void check_eq(long long got, long long want, int line)
-{
-    if (got != want)
-        ck_abort_msg("line %d: %lld, not %lld", line, got, want);
-}
-
-static void check_true(bool ok, const char *what, int line)
-{
-    if (!ok)
-        ck_abort_msg("line %d: not %s", line, what);
-}
-
-#define EQ(got, want) check_eq((long long)(got), (long long)(want), __LINE__)
-#define OK(x) check_true((x), #x, __LINE__)
-
-static const int PROCS[] = {1, 2, 4};
-enum { NPROCS = 3 };
-static const int64_t MS = 1000000;
-
-static int run_entry(void *arg)
-{
-    void (**body)(void) = arg;
-    (*body)();
-    return 7;
-}
-
-static void run(int which, void (*body)(void))
-{
-    weft_config_t cfg = {.procs = PROCS[which]};
-    EQ(weft_run_with(&cfg, run_entry, &body), 7);
-}
-
-static void go(void (*fn)(void *), void *arg)
-{
-    EQ(weft_go(fn, arg), 0);
-}
+#include "behaviour.h"
 
 static weft_chan_t *make(size_t cap)
 {
@@ -937,9 +894,5 @@ int main(void)
     tcase_add_loop_test(tc, last_reference, 0, NPROCS);
     tcase_add_loop_test(tc, foreign, 0, NPROCS);
     suite_add_tcase(s, tc);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+    return run_suite(s);
 }

@@ -4,44 +4,13 @@
  *
  * A test's body runs as the main coroutine on 1, 2 and 4 processors. Fatal
  * misuse: tests/crash/mutex_unlock.c, wg_negative.c, wg_misuse.c. */
-#include <check.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "weft.h"
-
-static void check_true(bool ok, const char *what, int line)
-{
-    if (!ok)
-        ck_abort_msg("line %d: not %s", line, what);
-}
-#define OK(x) check_true((x), #x, __LINE__)
-
-static const int64_t US = 1000, MS = 1000000, SEC = 1000000000;
-static const int PROCS[] = {1, 2, 4};
-enum { NPROCS = 3 };
-
-static int run_entry(void *arg)
-{
-    void (**body)(void) = arg;
-    (*body)();
-    return 7;
-}
-
-static void run(int which, void (*body)(void))
-{
-    weft_config_t cfg = {.procs = PROCS[which]};
-    OK(weft_run_with(&cfg, run_entry, &body) == 7);
-}
-
-static void go(void (*fn)(void *), void *arg)
-{
-    OK(weft_go(fn, arg) == 0);
-}
+#include "behaviour.h"
 
 static weft_mutex_t mx;
 static weft_wg_t wg;
@@ -554,9 +523,5 @@ int main(void)
     tcase_add_loop_test(tc, cancel, 0, NPROCS);
     tcase_add_loop_test(tc, abandoned, 0, NPROCS);
     suite_add_tcase(s, tc);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+    return run_suite(s);
 }

@@ -1,69 +1,23 @@
 /* SPDX-License-Identifier: MIT
  *
- * net_test.h: what check_net.c and check_netpoll.c have in common.
- *
- * A test's body runs as the main coroutine on 1, 2 and 4 processors. Check
- * notes every assertion in a file, which loops cannot afford: EQ and OK speak
- * only when they fail.
- */
+ * net_test.h: what check_net.c and check_netpoll.c have in common. */
 #ifndef NET_TEST_H
 #define NET_TEST_H
 
 #include <arpa/inet.h>
-#include <check.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "weft.h"
-
-#define MS INT64_C(1000000)
-#define SECOND (1000 * MS)
-
-static inline void check_eq(long long got, long long want, int line)
-{
-    if (got != want)
-        ck_abort_msg("line %d: %lld, not %lld", line, got, want);
-}
-
-static inline void check_true(bool ok, const char *what, int line)
-{
-    if (!ok)
-        ck_abort_msg("line %d: not %s", line, what);
-}
-
-#define EQ(got, want) check_eq((long long)(got), (long long)(want), __LINE__)
-#define OK(x) check_true((x), #x, __LINE__)
-
-static const int PROCS[] = {1, 2, 4};
-enum { NPROCS = 3 };
-
-static inline int run_entry(void *arg)
-{
-    void (**body)(void) = arg;
-    (*body)();
-    return 7;
-}
-
-static inline void run(int which, void (*body)(void))
-{
-    weft_config_t cfg = {.procs = PROCS[which]};
-    EQ(weft_run_with(&cfg, run_entry, &body), 7);
-}
-
-static inline void go(void (*fn)(void *), void *arg)
-{
-    EQ(weft_go(fn, arg), 0);
-}
+#include "behaviour.h"
 
 static inline int port_of(int fd)
 {
