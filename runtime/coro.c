@@ -7,8 +7,10 @@
  * first time. So a burst of short coroutines costs a queue of records, and they
  * all run on the few stacks that are warm in the cache.
  *
- * Gs come in slabs of 16 KiB, aligned to their size, so that a G finds its slab
- * by its address. Each P keeps a list of free Gs and trades batches with the
+ * Gs come in slabs of 64 KiB, aligned to their size, so that a G finds its slab
+ * by its address. They are the system's pages, not malloc's: aligned blocks among
+ * smaller ones left glibc's heap in pieces, and under ulimit -v half of it was
+ * lost after the first peak. Each P keeps a list of free Gs and trades batches with the
  * slabs under arena.lock; a slab all of whose Gs are free is given back when
  * there are some to spare. Every G that exists is found by walking the slabs:
  * no list to keep at birth and death.
@@ -27,7 +29,7 @@
 
 #include <unistd.h>
 
-enum { SLAB = 16384, BATCH = 32, CACHE = 128, SPARE_SLABS = 8, IDS = 1024, NAME_MAX_LEN = 31 };
+enum { SLAB = 65536, BATCH = 32, CACHE = 128, SPARE_SLABS = 4, IDS = 1024, NAME_MAX_LEN = 31 };
 
 typedef struct Slab {
     struct Slab *next, *prev;           /* arena.lock: all slabs */
@@ -73,7 +75,7 @@ static void partial_remove(Slab *s)
 
 static bool slab_add(void)
 {
-    Slab *s = rt_alloc_aligned(SLAB, SLAB);
+    Slab *s = sys_reserve(SLAB, SLAB);
     if (s == NULL)
         return false;
     s->n = (SLAB - offsetof(Slab, g)) / sizeof(G);
@@ -102,7 +104,7 @@ static void slab_drop(Slab *s)
         s->next->prev = s->prev;
     for (uint32_t i = 0; i < s->n; i++)
         rt_free(s->g[i].cases);
-    rt_free(s);
+    sys_release(s, SLAB);
 }
 
 static G *slab_take(void)
@@ -329,7 +331,7 @@ void coro_free_all(void)
                 rt_free(g->name);
             }
         }
-        rt_free(s);
+        sys_release(s, SLAB);
     }
     arena.all = arena.partial = NULL;
     arena.empty = 0;

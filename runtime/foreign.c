@@ -80,20 +80,24 @@ M *foreign_attach(void)
 
 void foreign_detach(M *m)
 {
+    /* It may have been the last that could wake somebody: have an M look. That
+     * touches Ps, so this thread counts as inside (foreign_wait_all). */
+    bump(&m->preempt_off, 1);
+    atomic_fetch_sub(&sched.foreign, 1);
+    if (get_acq(&sched.active))
+        idle_wake_slow();
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
     M **at = &sched.all_ms;
     while (*at != m)
         at = &(*at)->all;
     *at = m->all;
+    set_rel(&m->preempt_off, 0);
     m->link = spare;
     spare = m;
-    atomic_fetch_sub(&sched.foreign, 1);
     lock_release(&sched.lock);
     if (arch_self() == m)
         arch_set_self(NULL);
     pthread_setspecific(exit_key, NULL);
-    if (get_acq(&sched.active))
-        idle_wake_slow(); /* have an M look whether this was the last that could wake somebody */
 }
 
 static M *woken(M *m, int32_t result)
