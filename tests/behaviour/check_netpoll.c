@@ -358,6 +358,7 @@ END_TEST
 static void poll_once(void *arg)
 {
     Reader *r = arg;
+    r->began = true;
     r->n = weft_poll_fd(r->fd, WEFT_READ, r->len != 0 ? weft_now() + 10 * SEC : 0);
     weft_wg_done(&r->done);
 }
@@ -373,7 +374,9 @@ static void poll_close_body(void)
             weft_wg_add(&r[k].done, 1);
             go(poll_once, &r[k]);
         }
-        weft_sleep(2 * MS);
+        while (!r[0].began || !r[1].began)
+            weft_yield();
+        weft_sleep(20 * MS); /* both are parked */
         EQ(weft_close(s[0]), 0);
         EQ(reader_result(&r[0]), -ECANCELED);
         EQ(reader_result(&r[1]), -ECANCELED);

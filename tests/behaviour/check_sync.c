@@ -171,7 +171,9 @@ static void hand_off_body(void)
     OK(weft_wg_add(&wg, 8) == 0);
     for (int i = 0; i < 8; i++) {
         go(starved, (void *)(intptr_t)i);
-        weft_sleep(500 * US); /* it queues */
+        while (__atomic_load_n(&mx.opaque[0], __ATOMIC_RELAXED) / 8 <= (uint32_t)i)
+            weft_yield(); /* until it is counted as a waiter */
+        weft_sleep(2 * MS); /* it queues */
     }
     weft_sleep(3 * MS);
     /* The first is woken in vain, finds that it has waited too long, and queues in front. */
