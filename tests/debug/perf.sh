@@ -43,7 +43,10 @@ look()
             printf "perf.sh: %s: %d samples in the coroutine, %d end at arch_entry, %d with unknown frames\n",
                 mode, all, good, garbage
             for (b in bad) printf "perf.sh: %s: %d end at %s\n", mode, bad[b], b
-            exit !(all >= 20 && good == all && garbage == 0)
+            # libc and the vDSO keep no frame pointers: a rare sample at the start of
+            # a call into them has a frame without a name.
+            allowed = mode == "dwarf" ? 0 : all / 50
+            exit !(all >= 20 && good == all && garbage <= allowed)
         }' || exit 1
 }
 
