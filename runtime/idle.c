@@ -419,11 +419,13 @@ static G *poll_and_wait(M *m)
  * *end, this M is to end. */
 static G *rest(M *m, bool *end)
 {
-    uint32_t nobody = 0;
     if (stack_trim_pending())
         trim(m);
-    if ((atomic_load(&sched.waiters) > 0 || idle_next_timer() != INT64_MAX) &&
-        atomic_compare_exchange_strong(&sched.poller, &nobody, 1)) {
+    for (;;) {
+        uint32_t nobody = 0;
+        if ((atomic_load(&sched.waiters) == 0 && idle_next_timer() == INT64_MAX) ||
+            !atomic_compare_exchange_strong(&sched.poller, &nobody, 1))
+            break;
         G *list = poll_and_wait(m);
         if (take_any_p(m, true)) { /* our P is RUNNING: everybody can see that we are busy */
             atomic_store(&sched.poller, 0);
@@ -432,8 +434,9 @@ static G *rest(M *m, bool *end)
         }
         sched_ready_list(m, list);
         atomic_store(&sched.poller, 0);
-        *end = !bed(m);
-        return NULL;
+        /* Again: an M that found the role taken has gone to bed, and relies on
+         * us for the timer it had just added. Its add came before our store of 0,
+         * which comes before our next look. */
     }
     *end = !bed(m);
     return NULL;
