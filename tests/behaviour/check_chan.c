@@ -590,6 +590,8 @@ static void close_order_body(void)
             go(round == 0 ? side_recv : side_send, &s[i]);
         }
         settle();
+        weft_sleep(50 *
+                   MS); /* all have entered, however busy the machine is: they hold references */
         weft_chan_close(c);
         weft_chan_unref(c); /* those woken have nothing to do with it any more */
         for (int i = 0; i < N; i++)

@@ -120,21 +120,21 @@ static weft_chan_t *queuing;
 static void queuing_one(void *arg)
 {
     int slot = *(const int *)arg;
-    weft_sleep_until(queuing_start + slot * 20 * MS);
+    weft_sleep_until(queuing_start + slot * 50 * MS);
     OK(weft_send(queuing, &slot) == 0);
 }
 
 static void queuing_body(void)
 {
     queuing = weft_chan_make(sizeof(int), 0);
-    queuing_start = weft_now() + 20 * MS;
+    queuing_start = weft_now() + 50 * MS;
     for (int i = 0; i < NSLOTS; i++)
         OK(weft_go(queuing_one, (void *)(intptr_t)&slots[i]) == 0);
     for (int i = 0, last = 0; i < NSLOTS; i++) {
         int slot;
         OK(weft_recv(queuing, &slot) == 1);
         OK(slot >= last);
-        int64_t late = weft_now() - queuing_start - slot * 20 * MS;
+        int64_t late = weft_now() - queuing_start - slot * 50 * MS;
         OK(late >= 0 && late < 200 * MS);
         last = slot;
     }
