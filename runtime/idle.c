@@ -434,9 +434,12 @@ static G *rest(M *m, bool *end)
         }
         sched_ready_list(m, list);
         atomic_store(&sched.poller, 0);
-        /* Again: an M that found the role taken has gone to bed, and relies on
-         * us for the timer it had just added. Its add came before our store of 0,
-         * which comes before our next look. */
+        /* An M that has given its P back and then found the role taken is going to
+         * bed and relies on us, for the timer it had just added say: then we see
+         * its P here, and go on (it raises idle_p and reads poller, we store poller and
+         * read idle_p). If every P is busy, whoever gives one back finds the role free. */
+        if (atomic_load(&sched.idle_p) == 0)
+            break;
     }
     *end = !bed(m);
     return NULL;

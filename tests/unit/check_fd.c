@@ -108,7 +108,8 @@ START_TEST(last_user_closes)
     must(fd_ref(&m, p[0], &f) == 0, "no reference");
     must(fd_begin(&f, 0) == 0, "begin");
     must(pthread_create(&pt, NULL, closer, &f) == 0, "no thread");
-    while ((atomic_load(&f.r->word) & FD_CLOSING) == 0)
+    /* Until the closer has dropped its own reference: this thread is the last user. */
+    while ((atomic_load(&f.r->word) & (FD_CLOSING | FD_USERS)) != (FD_CLOSING | 1))
         arch_pause();
     must(fcntl(p[0], F_GETFD) >= 0, "it was closed under a user");
     must(fd_ref(&m, p[0], &late) == -EBADF, "a reference to what is being closed");
