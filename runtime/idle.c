@@ -27,6 +27,7 @@
  * poller that is not yet waiting is kept by sys_poller_wake(). While the poller
  * runs Gs again nobody waits there; busy Ps look by themselves (sched_tick), and
  * the monitor takes the role if nobody has looked for 10 ms (monitor.c).
+ * (tests/model/poller.pml)
  *
  * Idle Ms end after IDLE_END of sleep; m0, the thread inside weft_run(), stays.
  */

@@ -114,18 +114,35 @@ static void buffered_run(int64_t n)
     weft_chan_unref(c);
 }
 
-/* One select that finds one of its two channels ready, one send to the other. */
-static void select2_run(int64_t n)
+/* One select that finds one of its two channels ready, one send to the other. A
+ * C program that selects in a loop fills its cases in once (select2); Go's select
+ * statement makes them anew each time, and so does select2_new. */
+static void select2_loop(int64_t n, bool anew)
 {
     weft_chan_t *a = chan_make(8, 1), *b = chan_make(8, 1);
     int64_t v = 1;
     weft_case_t cases[2] = {{.op = WEFT_RECV, .chan = a, .elem = &v},
                             {.op = WEFT_RECV, .chan = b, .elem = &v}};
     weft_send(a, &v);
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++) {
+        if (anew) {
+            cases[0] = (weft_case_t){.op = WEFT_RECV, .chan = a, .elem = &v};
+            cases[1] = (weft_case_t){.op = WEFT_RECV, .chan = b, .elem = &v};
+        }
         weft_send(weft_select(cases, 2, 0) == 0 ? b : a, &v);
+    }
     weft_chan_unref(a);
     weft_chan_unref(b);
+}
+
+static void select2_run(int64_t n)
+{
+    select2_loop(n, false);
+}
+
+static void select2_new_run(int64_t n)
+{
+    select2_loop(n, true);
 }
 
 static void finisher(void *arg)
@@ -317,6 +334,7 @@ static const struct bench {
     {.name = "pingpong", .n = 1000000, .run = pingpong_run},
     {.name = "buffered", .n = 5000000, .run = buffered_run},
     {.name = "select2", .n = 3000000, .run = select2_run},
+    {.name = "select2_new", .n = 3000000, .run = select2_new_run},
     {.name = "spawn", .n = 1000000, .run = spawn_run},
     {.name = "skynet", .n = 1, .run = skynet_run},
     {.name = "timer", .n = 1000000, .run = timer_run},

@@ -221,6 +221,7 @@ var benches = []bench{
 	{name: "pingpong", n: 1000000, run: pingpong},
 	{name: "buffered", n: 5000000, run: buffered},
 	{name: "select2", n: 3000000, run: select2},
+	{name: "select2_new", n: 3000000, run: select2}, // weft's other way to write it
 	{name: "spawn", n: 1000000, run: spawn},
 	{name: "skynet", n: 1, run: skynet},
 	{name: "timer", n: 1000000, run: timer},
