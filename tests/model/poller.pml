@@ -27,7 +27,7 @@ byte poll_until;  /* 0: nobody waits */
 byte idle_p = 0, spinning;
 bool need_spin;
 bool in_bed[2], token[2];
-byte adds = 3;    /* timers that coroutines may still add */
+byte adds = 2;    /* timers that coroutines may still add */
 
 inline hand_over(done) /* under sched.lock: the P in hand to an M in bed */
 {
@@ -188,7 +188,6 @@ end_hog:
 active proctype foreign()
 {
     bool ok, goto_end;
-    added(2, true, ok);
     added(1, true, ok)
 }
 
