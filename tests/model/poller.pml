@@ -3,9 +3,10 @@
  * poller.pml: who waits for the next timer (runtime/idle.c "Time and
  * descriptors", rest(); monitor.c take_the_poller()).
  *
- * One P, two Ms, the monitor, and a thread that is not ours. Coroutines and the
- * foreign thread add timers 1 and 2; 1 is due before 2. An M that runs may also
- * keep its P for ever (a hog). Time passes only for who waits in the kernel, so
+ * One P, two Ms, the monitor, and a thread that is not ours. Coroutines add two
+ * timers, 1 or 2, the foreign thread adds 1, which is due before 2 (with three, and both
+ * of the foreign thread, it holds as well: 48 million states, 100 s). An M that runs may
+ * also keep its P for ever (a hog). Time passes only for who waits in the kernel, so
  * a timer that nobody waits for stays pending.
  * To show: when nothing moves any more, a timer is pending only if a hog has the P.
  *
