@@ -71,7 +71,10 @@ WEFT_API int *weft_errno(void);
 typedef struct weft_config {
     int procs;         /* processors; 0: min(affinity mask, cgroup limit), or WEFT_PROCS */
     int threads_max;   /* most threads weft may make; 0: 10000, or WEFT_MAXTHREADS */
+    int64_t slice;     /* ns of CPU time a coroutine may take while others wait; 0: 10 ms */
+    int stack;         /* WEFT_STACK_PRIVATE */
     size_t stack_max;  /* bytes a coroutine's stack may grow to; 0: 64 MiB */
+    int signal;        /* that interrupts coroutines; 0: SIGURG, or WEFT_SIGNAL. See "Preemption" */
     unsigned flags;    /* 0 */
     void *reserved[8]; /* 0 */
 } weft_config_t;
@@ -79,8 +82,10 @@ typedef struct weft_config {
 /* Run entry(arg) as the main coroutine; the calling thread becomes one of the
  * runtime's threads. When entry returns, the coroutines that are still alive
  * are abandoned where they are parked, their stacks are freed, and its value
- * is returned. A coroutine that is running at that moment is first let run to
- * its next weft call. May be called again afterwards.
+ * is returned. A coroutine that is running at that moment is stopped where it is,
+ * save in libc, the loader or an allocator, where it may hold a lock that the caller
+ * needs: it goes on until it has left, for a second at most (then a line on
+ * standard error says so). May be called again afterwards.
  * Errors: -EBUSY, a run is active (also when called from a coroutine);
  * -EINVAL, entry is NULL or a field of cfg is negative or out of range; -ENOMEM;
  * -EAGAIN, no thread; -EMFILE, -ENFILE, no descriptor for the poller; -ENOSYS
@@ -90,8 +95,8 @@ WEFT_API int weft_run(int (*entry)(void *), void *arg);
 WEFT_API int weft_run_with(const weft_config_t *cfg, int (*entry)(void *), void *arg);
 
 /* Set the number of processors to n (1 to 1024) if n > 0, and return the
- * number before. n <= 0 only asks. Running coroutines keep a processor that is
- * to go until they next call weft. -EPERM outside weft_run(), -EINVAL above
+ * number before. n <= 0 only asks. A processor that is to go is given up at its coroutine's next call
+ * or tick. -EPERM outside weft_run(), -EINVAL above
  * 1024, -ENOMEM. Does not park. */
 WEFT_API int weft_procs(int n);
 
@@ -102,11 +107,13 @@ typedef uint64_t weft_id_t;
 
 enum { WEFT_STACK_PRIVATE = 0 };
 
+enum { WEFT_MOVABLE = 1 }; /* weft_attr_t.flags: see "Preemption" */
+
 typedef struct weft_attr {
     const char *name;  /* copied, 31 bytes at most are kept; NULL: none */
     int stack;         /* WEFT_STACK_PRIVATE */
     size_t stack_max;  /* bytes; 0: the configuration's. 16 KiB to 64 MiB, rounded up */
-    unsigned flags;    /* 0 */
+    unsigned flags;    /* 0 or WEFT_MOVABLE */
     weft_id_t *id;     /* out: the new coroutine's id, set before it can run; or NULL */
     void *reserved[8]; /* 0 */
 } weft_attr_t;
@@ -135,6 +142,38 @@ WEFT_API int weft_stack_bounds(void **lo, void **hi);
 
 /* Coroutines alive, main included. A sum over processors: exact when nothing runs. */
 WEFT_API size_t weft_num_coroutines(void);
+
+/* ---- preemption -----------------------------------------------------------
+ *
+ * A coroutine that has used up its slice of CPU time gives way to others that wait,
+ * wherever it is, and one that was woken by a timer, a descriptor or a channel need
+ * not wait for the slice of one that computes. Any C code may be stopped in this
+ * way: the coroutine stands still together with its thread, and goes on there, while
+ * another thread runs the others. Nothing in the process sees more than a signal
+ * handler that takes long. A thread that is blocked in the kernel is not interrupted.
+ *
+ * WEFT_MOVABLE promises that the coroutine's own functions keep nothing that
+ * belongs to their thread: no thread-local's address, no pthread mutex, no FILE
+ * locked. Then it may be stopped without its thread, and go on on another; many that
+ * compute need few threads. weft makes sure by itself that it is not inside libc or
+ * any function that touches thread-locals.
+ *
+ * The signal (SIGURG) has a handler for the time of a run; what was not sent by weft
+ * goes to the handler that was there before. */
+
+/* From disable to enable, which nest, the calling coroutine is not stopped; others
+ * may run on other processors. Parking in between is fatal. On a foreign thread both
+ * do nothing. Neither parks; enable without disable is fatal. */
+WEFT_API void weft_preempt_disable(void);
+WEFT_API void weft_preempt_enable(void);
+
+/* From lock to unlock, which nest, the calling coroutine stays on the thread it is
+ * on, and no other coroutine runs there: for libraries that keep state in
+ * thread-locals across calls that park. Its parks and wake-ups cost a switch of
+ * threads. Go's runtime.LockOSThread; unlock without lock does nothing. On a foreign
+ * thread both do nothing. Neither parks. */
+WEFT_API void weft_thread_lock(void);
+WEFT_API void weft_thread_unlock(void);
 
 /* ---- time --------------------------------------------------------------- */
 
@@ -325,7 +364,10 @@ typedef struct weft_stats {
     uint64_t timers_fired;
     uint64_t stack_private_bytes; /* address space of slots bound to coroutines or kept warm */
     uint64_t stacks_private;      /* such slots */
-    uint64_t reserved[32];
+    uint64_t preempt_flagged;     /* interruptions left to the code to act on: it was inside weft */
+    uint64_t preempt_handed;      /* coroutines stopped on their threads */
+    uint64_t preempt_moved;       /* WEFT_MOVABLE coroutines stopped and free to go on anywhere */
+    uint64_t reserved[29];
 } weft_stats_t;
 
 /* Fill *out; sums over processors, exact when nothing runs. -EINVAL, -EPERM

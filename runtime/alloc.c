@@ -110,6 +110,24 @@ void *rt_realloc(void *p, size_t size)
     return alloc_keep_errno(alloc_je() ? rallocx(p, size, alloc_flags()) : realloc(p, size), e);
 }
 
+/* jemalloc gives a thread its arena at its first allocation, and crashes if it has no memory for
+ * one (5.3.0). So who makes a thread holds addresses for it meanwhile, against coroutines that are
+ * being spawned until there are none left, and the thread lets go of them right before it asks. */
+enum { ARENA_ROOM = 8 << 20 };
+
+bool rt_alloc_room(void **room)
+{
+    *room = alloc_je() ? sys_reserve(ARENA_ROOM, sys_page()) : NULL;
+    return *room != NULL || !alloc_je();
+}
+
+void rt_alloc_prepare(void *room)
+{
+    if (room != NULL)
+        sys_release(room, ARENA_ROOM);
+    rt_free(rt_alloc(16));
+}
+
 void rt_free(void *p)
 {
     if (p == NULL)

@@ -203,7 +203,7 @@ void coro_set_name(G *g, char *name)
 
 static int check_attr(const weft_attr_t *attr)
 {
-    if (attr->stack != WEFT_STACK_PRIVATE || attr->flags != 0)
+    if (attr->stack != WEFT_STACK_PRIVATE || (attr->flags & ~(unsigned)WEFT_MOVABLE) != 0)
         return -EINVAL;
     return attr->stack_max != 0 ? stack_class(attr->stack_max) : 0;
 }
@@ -238,7 +238,10 @@ int coro_spawn(M *m, const weft_attr_t *attr, void (*fn)(void *), void *arg, voi
     g->wg = NULL;
     g->stack_class = (uint8_t)cls;
     g->saved_errno = 0;
-    g->flags = 0;
+    g->flags = unlikely(attr != NULL) && attr->flags & WEFT_MOVABLE ? G_MOVABLE : 0;
+    g->held = false;
+    g->cxx[0] = g->cxx[1] = NULL;
+    g->unpreemptible = g->pins = 0;
     g->id = next_id(p);
     g->spawn_pc = pc;
     g->name = name;
@@ -262,6 +265,7 @@ WEFT_NO_TSAN void coro_start(void *arg)
 {
     M *m = arg;
     note_arrive(m->g);
+    cxx_arrive(m, m->g);
     sched_arrive(m);
     G *g = m->g;
     *m->errno_addr = 0;
@@ -283,6 +287,10 @@ void coro_bind(M *m, G *g)
     g->slot = stack_get(m->p, g->stack_class);
     g->sp = arch_prepare(stack_top(g->slot), coro_start);
     note_bind(g);
+    if (unlikely(sched.threads)) {
+        g->pins = 1;
+        g->flags |= G_PINNED;
+    }
 }
 
 bool coro_reap(M *m, G *g, void *arg)

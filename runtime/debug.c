@@ -3,7 +3,11 @@
  * debug.c: settings from the environment.
  *
  *   WEFT_DEBUG=key=value,...   chaos=SEED   every choice the scheduler is free in is made at random
- *   WEFT_PROCS, WEFT_MAXTHREADS             numbers, read by life.c through debug_env_int()
+ *                              preempt=off  no ticks
+ *                              preempt=US   a tick every US microseconds; each ends the slice
+ *                              tick=timer   CPU timers only, nothing of perf; tick=perf  perf's clock first
+ *                              threads=1    each coroutine runs on a thread of its own
+ *   WEFT_PROCS, WEFT_MAXTHREADS, WEFT_SIGNAL   numbers, read by life.c through debug_env_int()
  *
  * Read again at each weft_run(), in the thread that calls it, before another
  * exists. What is wrong is said once per process and ignored: an environment
@@ -53,11 +57,51 @@ static bool debug_chaos(const char *value, const char *end)
     return true;
 }
 
+/* off, or microseconds between two ticks. */
+static bool debug_preempt(const char *value, const char *end)
+{
+    uint64_t us;
+    if (end - value == 3 && memcmp(value, "off", 3) == 0) {
+        sched.slice = 0;
+        return true;
+    }
+    if (!debug_number(value, end, &us) || us == 0 || us > 1000000)
+        return false;
+    sched.slice = (int64_t)us * 1000;
+    sched.storm = true;
+    return true;
+}
+
+/* Where the ticks come from. */
+static bool debug_tick(const char *value, const char *end)
+{
+    size_t len = (size_t)(end - value);
+    if (len == 5 && memcmp(value, "timer", len) == 0)
+        sched.tick = TICK_TIMER;
+    else if (len == 4 && memcmp(value, "perf", len) == 0)
+        sched.tick = TICK_PERF;
+    else
+        return false;
+    return true;
+}
+
+static bool debug_threads(const char *value, const char *end)
+{
+    uint64_t on;
+    if (!debug_number(value, end, &on) || on > 1)
+        return false;
+    sched.threads = on != 0;
+    return true;
+}
+
 static const struct {
     const char *key;
     bool (*parse)(const char *value, const char *end);
 } debug_keys[] = {
     {"chaos", debug_chaos},
+    {"preempt", debug_preempt},
+    {"threads", debug_threads},
+    {"tick", debug_tick},
 };
 
 /* One key=value of [s, end). */
@@ -78,6 +122,9 @@ static void debug_set(const char *s, const char *end)
 void debug_init(void)
 {
     set(&sched.chaos, 0);
+    sched.slice = -1;
+    sched.storm = sched.threads = false;
+    sched.tick = TICK_ANY;
     const char *s = secure_getenv("WEFT_DEBUG");
     while (s != NULL && *s != '\0') {
         const char *end = s + strcspn(s, ",");

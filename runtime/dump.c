@@ -47,6 +47,7 @@ const char *const reason_name[WHY_MAX] = {
     [WHY_IO] = "IO wait",
     [WHY_YIELD] = "yield",
     [WHY_START] = "runnable",
+    [WHY_PREEMPTED] = "preempted",
 };
 
 /* ---- the report stack ------------------------------------------------------ */
@@ -83,8 +84,12 @@ bool report_run(void (*fn)(void *arg, const ArchContext *ctx), void *arg)
         free = 0;
     }
     ReportJob job = {.fn = fn, .arg = arg};
+    /* We may come from the alternate signal stack, whose top the kernel takes for free meanwhile. */
+    bool was_blocked = sys_tick_block(true);
     void *sp = arch_prepare(report_stack + sizeof(report_stack), report_start);
     arch_switch(&job.caller, sp, &job);
+    if (!was_blocked)
+        sys_tick_block(false);
     set_rel(&reporting, 0); /* pairs with the acquire above */
     return true;
 }
@@ -226,7 +231,7 @@ static const char *entry_state(const Entry *e)
     case G_RUNNING:
         return "running";
     case G_RUNNABLE:
-        return "runnable";
+        return e->reason == WHY_PREEMPTED ? "runnable, preempted" : "runnable";
     default:
         return e->reason < WHY_MAX && reason_name[e->reason] != NULL ? reason_name[e->reason]
                                                                      : "waiting";

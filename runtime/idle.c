@@ -43,7 +43,7 @@ void idle_put_p(P *p)
 {
     assert_held(&sched.lock);
     set(&p->state, P_IDLE);
-    p->m = NULL;
+    set(&p->m, NULL);
     p->link = sched.idle_ps;
     sched.idle_ps = p;
     atomic_fetch_add(&sched.idle_p, 1); /* (c) */
@@ -76,7 +76,7 @@ bool idle_take_p(P *p)
 void idle_acquire(M *m, P *p)
 {
     m->p = p;
-    p->m = m;
+    set(&p->m, m);
     if (!get(&p->stealable) && get(&sched.procs) > 1)
         set_rel(&p->stealable, true);
     solo_enter(m);
@@ -122,9 +122,9 @@ static bool take_any_p(M *m, bool remember)
 
 /* ---- waking ---- */
 
-/* S held: an M off the idle list, or NULL. */
-static M *idle_get_m(void)
+M *idle_get_m(void)
 {
+    assert_held(&sched.lock);
     M *m = sched.idle_ms;
     if (m != NULL) {
         sched.idle_ms = m->link;
@@ -150,7 +150,13 @@ static void put_back(P *p)
 {
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
     M *m = idle_get_m();
-    if (m == NULL) {
+    G *g = m == NULL && !get(&sched.stopping) ? hogs_get_held() : NULL;
+    if (m == NULL && g == NULL && !get(&sched.stopping))
+        g = runq_get_held();
+    if (g != NULL) { /* it has a thread */
+        atomic_fetch_sub(&sched.spinning, 1);
+        hold_rescue(p, g);
+    } else if (m == NULL) {
         idle_put_p(p);
         set(&sched.need_spin, 1);
         atomic_fetch_sub(&sched.spinning, 1);
@@ -158,7 +164,7 @@ static void put_back(P *p)
     lock_release(&sched.lock);
     if (m != NULL)
         hand_over(m, p);
-    else
+    else if (g == NULL)
         sys_poller_wake();
 }
 
@@ -180,10 +186,13 @@ void idle_wake_slow(void)
     lock_release(&sched.lock);
     if (p == NULL)
         return;
-    if (m != NULL)
+    if (m != NULL) {
         hand_over(m, p);
-    else if (get(&sched.poller) == 1 || thread_start(p, true) != 0)
-        put_back(p);
+        return;
+    }
+    put_back(p);
+    if (get(&sched.poller) != 1)
+        maker_want();
 }
 
 void idle_end_spin(M *m)
@@ -249,7 +258,7 @@ static G *look_elsewhere(M *m)
 {
     P *p = m->p;
     uint32_t np = get_acq(&sched.np);
-    if (np == 1)
+    if (get(&sched.procs) == 1) /* np counts Ps to be lent as well */
         return NULL;
     if (!m->spinning) {
         if (2 * get(&sched.spinning) >= get(&sched.procs) - get(&sched.idle_p))
@@ -299,7 +308,7 @@ static bool any_work(void)
     for (uint32_t i = 0; i < get_acq(&sched.np); i++)
         if (get(&sched.p[i]->stealable) && !runq_empty(sched.p[i]))
             return true;
-    return atomic_load(&sched.runq_n) > 0;
+    return atomic_load(&sched.runq_n) > 0 || atomic_load(&sched.hogs_n) > 0;
 }
 
 /* ---- going to bed ---- */
@@ -311,8 +320,9 @@ static bool everyone_idle(void)
     for (uint32_t i = 0; i < get_acq(&sched.np); i++)
         if (get(&sched.p[i]->state) == P_RUNNING)
             return false;
-    return get(&sched.spinning) == 0 && get(&sched.runq_n) == 0 && get(&sched.poller) == 0 &&
-           get(&sched.waiters) == 0 && idle_next_timer() == INT64_MAX && !get(&sched.stopping);
+    return get(&sched.spinning) == 0 && get(&sched.runq_n) == 0 && get(&sched.hogs_n) == 0 &&
+           get(&sched.poller) == 0 && get(&sched.waiters) == 0 && idle_next_timer() == INT64_MAX &&
+           !get(&sched.stopping);
 }
 
 /* Nothing can ever run again, unless a thread that is not ours does something.
@@ -348,12 +358,24 @@ static void trim(M *m)
     m->trimmed = now;
 }
 
+/* Our P comes from a handler: what it was taken for, timers too, goes first, and
+ * there must be an M for the next time. */
+static void take_over(M *m)
+{
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    bool last = sched.idle_ms == NULL;
+    lock_release(&sched.lock);
+    if (last)
+        maker_want();
+    sched_run_timers(m);
+}
+
 /* Sleep until somebody hands us a P. False: this M has slept enough and ends. */
 static bool bed(M *m)
 {
     int64_t start = sys_now();
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
-    bool work = get(&sched.runq_n) > 0 || get(&sched.need_spin) != 0;
+    bool work = get(&sched.runq_n) > 0 || get(&sched.hogs_n) > 0 || get(&sched.need_spin) != 0;
     if (get(&sched.stopping) || (work && sched.idle_ps != NULL)) {
         lock_release(&sched.lock);
         return true;
@@ -377,7 +399,11 @@ static bool bed(M *m)
             continue;
         trim(m);
         lock_acquire(NULL, &sched.lock, RANK_SCHED);
-        bool end = m->in_bed && m != sched.m0 && sys_now() >= start + IDLE_END;
+        /* The last one stays: a handler can wake an M, but not make one. */
+        bool end =
+            m->in_bed && m != sched.m0 && sched.n_idle_m > 1 && sys_now() >= start + IDLE_END;
+        if (sys_now() >= start + IDLE_END)
+            start = sys_now();
         if (end) {
             M **at = &sched.idle_ms;
             while (*at != m)
@@ -391,10 +417,17 @@ static bool bed(M *m)
             return false;
     }
     set(&m->park, 0);
+    if (m->here)
+        sys_thread_anywhere(&m->cpus);
+    m->here = false;
     P *p = m->next_p;
     m->next_p = NULL;
     if (p != NULL)
         idle_acquire(m, p);
+    if (m->took_over) {
+        m->took_over = false;
+        take_over(m);
+    }
     return true;
 }
 
@@ -450,7 +483,8 @@ static G *rest(M *m, bool *end)
 static bool give_up_p(M *m)
 {
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
-    bool again = get(&sched.runq_n) > 0 || get(&m->p->attention) & (ATT_STOP | ATT_PROCS);
+    bool again = get(&sched.runq_n) > 0 || get(&sched.hogs_n) > 0 ||
+                 get(&m->p->attention) & (ATT_STOP | ATT_PROCS);
     if (get(&sched.need_spin) != 0) {
         set(&sched.need_spin, 0);
         again = true;
@@ -494,7 +528,7 @@ G *idle_find(M *m)
         if (sched_attend(m) != 0)
             continue;
         G *g = look_here(m);
-        if (g != NULL || (g = look_elsewhere(m)) != NULL)
+        if (g != NULL || (g = look_elsewhere(m)) != NULL || (g = hogs_get(m->p)) != NULL)
             return g;
         if (!give_up_p(m))
             continue;

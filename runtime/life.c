@@ -5,8 +5,9 @@
  * weft_run() makes the calling thread m0, the first M, and main the first
  * coroutine. Main may come to run on any M; m0 serves like the others. When
  * main returns, the M it is on sets `stopping` and every P's attention; each M
- * gives its P back at its next switch and ends; m0 leaves sched_loop() and waits
- * for the last of them. From then on m0 is alone with whatever foreign threads
+ * leaves at its next switch, or when the monitor pokes it (preempt.c), gives its P
+ * to a thread that holds a coroutine, or back, and ends; m0 leaves sched_loop() and
+ * waits for the last of them. From then on m0 is alone with whatever foreign threads
  * do, and takes down what was built, in reverse.
  *
  * What is left of the coroutines: those parked on channels are taken out of the
@@ -21,6 +22,8 @@
 
 #include <stdlib.h>
 
+static const int64_t SLICE = 10000000; /* as Go: a hundred switches a second cost nothing */
+
 static _Atomic uint32_t running; /* 1: somebody is between the two ends of weft_run() */
 
 typedef struct {
@@ -33,18 +36,42 @@ static void stop(int result)
     sched.result = result;
     atomic_store(&sched.stopping, true);
     idle_stop_all();
+    monitor_alarm();
 }
 
 static void run_main(void *arg)
 {
     Main *main = arg;
-    stop(main->entry(main->arg));
+    int result = main->entry(main->arg);
+    M *m = rt_enter(); /* a tick from now on would see `stopping` and leave */
+    stop(result);
+    if (m != NULL)
+        rt_leave(m);
+}
+
+/* A fork that is interrupted begins anew: under a storm of ticks it would never end. */
+static void before_fork(void)
+{
+    M *m = arch_self();
+    if (m != NULL && m->ticking)
+        m->was_blocked = sys_tick_block(true);
+}
+
+static void after_fork(void)
+{
+    M *m = arch_self();
+    if (m != NULL && m->ticking && !m->was_blocked)
+        sys_tick_block(false);
 }
 
 static void in_forked_child(void)
 {
+    after_fork();
     if (get(&running) == 0)
         return;
+    M *m = arch_self();
+    if (m != NULL)
+        preempt_forked(m);
     set(&sched.forked, true);
     arch_set_self(NULL);
 }
@@ -54,7 +81,7 @@ static void once(void)
     static _Atomic bool done;
     if (atomic_exchange(&done, true))
         return;
-    sys_atfork_child(in_forked_child);
+    sys_atfork(before_fork, after_fork, in_forked_child);
     dump_init();
     atomic_store(&sched.ids, 2);
 }
@@ -64,16 +91,25 @@ static int configure(const weft_config_t *cfg, uint32_t *procs)
     static const weft_config_t none;
     if (cfg == NULL)
         cfg = &none;
-    if (cfg->procs < 0 || cfg->procs > P_MAX || cfg->threads_max < 0 || cfg->flags != 0)
+    if (cfg->procs < 0 || cfg->procs > P_MAX || cfg->threads_max < 0 || cfg->flags != 0 ||
+        cfg->slice < 0 || cfg->signal < 0 || cfg->stack != WEFT_STACK_PRIVATE)
         return -EINVAL;
     debug_init();
-    int64_t n = cfg->procs, max = cfg->threads_max;
+    int64_t n = cfg->procs, max = cfg->threads_max, signo = cfg->signal;
     if (n == 0)
         n = debug_env_int("WEFT_PROCS", 1, P_MAX);
     if (n <= 0)
         n = sys_ncpu();
     if (max == 0)
         max = debug_env_int("WEFT_MAXTHREADS", 1, 1000000);
+    if (signo == 0 && (signo = debug_env_int("WEFT_SIGNAL", 1, SIGRTMAX)) < 0)
+        signo = 0;
+    sched.signo = (int)signo;
+    if (sched.slice < 0) /* WEFT_DEBUG says nothing */
+        sched.slice = cfg->slice != 0 ? cfg->slice : SLICE;
+#ifdef WEFT_TSAN
+    sched.slice = 0; /* its runtime delivers signals late, and at places of its own */
+#endif
     *procs = n < P_MAX ? (uint32_t)n : P_MAX;
     sched.threads_max = max > 0 ? (uint32_t)max : 10000;
     sched.stack_max = cfg->stack_max;
@@ -93,11 +129,13 @@ static void reset_sched(M *m0)
     atomic_store(&sched.foreign_spawned, 0);
     atomic_store(&sched.park_m0, 0);
     sched.runq_head = sched.runq_tail = NULL;
+    hogs_reset();
     sched.idle_ps = NULL;
     sched.idle_ms = NULL;
     sched.n_idle_m = 0;
     sched.dead_ms = NULL;
     sched.nm = 1;
+    sched.n_held = 0;
     sched.m0 = m0;
 }
 
@@ -106,17 +144,17 @@ static int assemble(M *m0, uint32_t procs)
 {
     bool can_solo = sys_membarrier_init();
     reset_sched(m0);
-    for (uint32_t i = 0; i < procs; i++) {
-        if ((sched.p[i] = procs_new(i)) == NULL)
+    for (uint32_t i = 0; i <= procs; i++) /* the last one to be lent: monitor.c */
+        if (procs_add() != 0)
             return -ENOMEM;
-        atomic_store(&sched.np, i + 1);
-    }
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
     atomic_store(&sched.procs, procs);
     m0->all = sched.all_ms; /* foreign Ms may be there already */
     sched.all_ms = m0;
     for (uint32_t i = procs; i-- > 1;)
         idle_put_p(sched.p[i]);
+    for (uint32_t i = 0; i < procs; i++)
+        sched.p[i]->spare = false;
     set(&sched.solo, can_solo && procs == 1 && get(&sched.foreign) == 0);
     set(&sched.p[0]->state, P_RUNNING);
     lock_release(&sched.lock);
@@ -146,6 +184,7 @@ static void wait_for_others(void)
             break;
         sys_park(&sched.park_m0, 0, sys_now() + 100000000);
     }
+    preempt_say(); /* before anything is freed: malloc's lock may be one of those left behind */
     for (;;) {
         thread_reap();
         lock_acquire(NULL, &sched.lock, RANK_SCHED);
@@ -172,6 +211,9 @@ static void abandon(G *g, void *arg)
 static int run(M *m0, Main *main)
 {
     G *g;
+    sigset_t before;
+    pthread_sigmask(SIG_SETMASK, NULL, &before);
+    preempt_thread_enter(m0);
     idle_acquire(m0, sched.p[0]);
     int rc = coro_spawn(m0, NULL, run_main, main, (void *)(uintptr_t)main->entry, &g);
     if (rc != 0) {
@@ -184,6 +226,9 @@ static int run(M *m0, Main *main)
     }
     atomic_store(&sched.active, true);
     sched_loop(m0);
+    preempt_thread_leave(m0);
+    if (m0->abandoned) /* in a handler: it will not put the mask back itself */
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
     wait_for_others();
     atomic_store(&sched.active, false);
     return rc;
@@ -200,6 +245,10 @@ static int run_as_m0(M *m0, uint32_t procs, Main *main)
         goto no_procs;
     if ((rc = sys_fault_install(stack_on_fault)) != 0)
         goto no_procs;
+    if ((rc = preempt_start()) != 0)
+        goto no_preempt;
+    if ((rc = maker_start()) != 0)
+        goto no_maker;
     if ((rc = monitor_start()) != 0)
         goto no_monitor;
 
@@ -214,6 +263,10 @@ static int run_as_m0(M *m0, uint32_t procs, Main *main)
     coro_foreach_alone(abandon, m0);
     sema_reset();
 no_monitor:
+    maker_stop();
+no_maker:
+    preempt_end();
+no_preempt:
     sys_fault_remove();
 no_procs:
     netpoll_fini();
@@ -254,6 +307,7 @@ int weft_run_with(const weft_config_t *cfg, int (*entry)(void *), void *arg)
         rc = -ENOMEM;
         goto out;
     }
+    cxx_init();
     thread_enter(m0);
     rc = run_as_m0(m0, procs, &main);
     thread_leave(m0);

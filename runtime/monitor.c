@@ -2,12 +2,37 @@
  *
  * monitor.c: a thread without a P that looks after what busy Ms neglect.
  *
- * While any P runs it wakes every 10 ms. If nobody has looked at the poller or
- * the timers since, it takes the poller's role itself for up to 10 ms and hands
+ * Polling. While any P runs it wakes every 10 ms. If nobody has looked at the poller
+ * or the timers since, it takes the poller's role itself for up to 10 ms and hands
  * what becomes ready to the global queue. Afterwards, if a P is idle, it wakes
  * an M, which will find nothing else to do and be the poller from then on: an
  * event that is delivered by the M that runs its coroutine saves a thread
  * switch.
+ *
+ * Hogs. While every P is busy and one of them runs a hog (preempt.c), the monitor stays
+ * in the poller until the next timer, so that a wake-up is seen at once. Once
+ * something that was woken, or a timer, waits, it interrupts the M whose coroutine has
+ * run longest, so that it gives its P to an M out of bed; if that one does not answer within
+ * NUDGE_ANOTHER, the next, until nothing waits. It fires no timers itself: that allocates. An M that
+ * is blocked in the kernel is left alone.
+ *
+ * Lending. A held coroutine may have what all Ps wait for: stopped inside malloc, it has
+ * malloc's lock; stopped anywhere, a pthread mutex. So when one in library code has waited
+ * for LEND_NS, or every P's thread has been blocked in the kernel that long while
+ * hogs waited, the monitor gives one a P beyond `procs`, and another one if that
+ * coroutine blocks as well. A lent P is marked as one too many, and whoever gets it after
+ * that coroutine retires it (procs_retire).
+ *   Hence the monitor must never wait for a lock that a held coroutine can have: it
+ * allocates nothing, and takes sched.lock and descriptors' locks only, under which
+ * nobody allocates. Threads are made by another one (maker.c).
+ *
+ * Whom it interrupts. p->m is written under sched.lock when a P changes hands. Under
+ * that lock the monitor marks the M it has found (poking); an M that ends waits until
+ * it is not marked (preempt_thread_leave).
+ *
+ * Alarms. A handler, or an M, that wants something done now stores 1 in `alarm` and
+ * then reads sched.poller; the monitor stores its role there and then reads `alarm`:
+ * one of them sees the other, and a wake-up of the poller is kept.
  *
  * While every P is idle it sleeps without a timeout: an idle program is not
  * woken. It stores monitor = 0 and then reads idle_p; an M that takes a P has
@@ -16,14 +41,42 @@
  */
 #include "rt.h"
 
-static const int64_t PERIOD = 10000000, SUSPECT_FIRST = 1000000000, SUSPECT_MOST = 16000000000;
+static const int64_t PERIOD = 10000000, SUSPECT_FIRST = 1000000000, SUSPECT_MOST = 16000000000,
+                     RETRY = 75000, NUDGE_ANOTHER = 150000, NUDGE_AGAIN = 1000000, SLOW = 1000000,
+                     LEND_NS = 2000000, INSIST_NS = 1000000000, HANDLER_NS = 200000000;
 
 static struct {
     SysThread thread;
     M *m;
     _Atomic bool suspect; /* (a) a deadlock, but for threads that may just be leaving: look again */
-    _Atomic uint32_t stop; /* park word of the naps, 1: end */
+    _Atomic uint32_t alarm; /* park word of the naps, 1: come */
+    _Atomic bool stop;
+    int64_t stopping; /* since when */
+    int64_t looked;   /* when look_at_handler() did */
+    bool replaced;    /* what it found */
+    uint32_t round;   /* of interrupt_longest() */
+    /* What runs on each P, as it was seen: */
+    struct {
+        uint32_t tick, tried;
+        int64_t since, nudged;
+    } seen[P_MAX + P_LENT];
 } monitor;
+
+/* Until then, or until an alarm. */
+static void nap(int64_t until)
+{
+    sys_park(&monitor.alarm, 0, until);
+    atomic_store(&monitor.alarm, 0);
+}
+
+void monitor_alarm(void)
+{
+    if (atomic_exchange(&monitor.alarm, 1) != 0)
+        return;
+    sys_unpark(&monitor.alarm, 1);
+    if (atomic_load(&sched.poller) == 2)
+        sys_poller_wake();
+}
 
 static bool all_idle(void) /* >=: a P that is one too many may have come back to the list */
 {
@@ -45,7 +98,7 @@ static void sleep_long(void)
         int64_t until = get(&monitor.suspect) ? sys_now() + nap : 0;
         int rc = 0;
         atomic_store(&sched.monitor, 0);
-        while (atomic_load(&sched.monitor) == 0 && all_idle() && get(&monitor.stop) == 0 &&
+        while (atomic_load(&sched.monitor) == 0 && all_idle() && !get(&monitor.stop) &&
                rc != -ETIMEDOUT)
             rc = sys_park(&sched.monitor, 0, until);
         atomic_store(&sched.monitor, 1);
@@ -72,17 +125,22 @@ static bool something_to_wait_for(void)
     return atomic_load(&sched.waiters) > 0 || idle_next_timer() != INT64_MAX;
 }
 
-static void take_the_poller(M *m)
+/* Wait in the poller until a deadline, a time or an alarm. False: somebody else does. */
+static bool poll(M *m, int64_t until)
 {
     uint32_t nobody = 0;
     if (!atomic_compare_exchange_strong(&sched.poller, &nobody, 2))
-        return;
+        return false;
     atomic_store(&sched.poll_until, INT64_MAX);
     int64_t next = idle_next_timer(), now = sys_now();
-    int64_t timeout = next <= now ? 0 : next - now < PERIOD ? next - now : PERIOD;
+    if (next <= now) /* known; only time can tell whether somebody fires it */
+        next = until;
+    int64_t end = next < until ? next : until;
+    int64_t timeout = end > now && atomic_load(&monitor.alarm) == 0 ? end - now : 0;
     atomic_store(&sched.poll_until, now + timeout);
     G *list = netpoll_look(m, timeout);
     atomic_store(&sched.poll_until, 0);
+    atomic_store(&monitor.alarm, 0);
     set(&sched.polled, sys_now());
     sched_ready_list(m, list); /* before the role is given back: see everyone_idle() */
     atomic_store(&sched.poller, 0);
@@ -90,30 +148,356 @@ static void take_the_poller(M *m)
         idle_wake(m);
     else
         check_deadlock(); /* while the role was ours the last M to go to sleep could not tell */
+    return true;
+}
+
+/* ---- interrupting ---- */
+
+/* The M that holds p, marked; NULL: p changes hands. */
+static M *holder(P *p)
+{
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    M *m = get(&p->m);
+    if (m != NULL)
+        set(&m->poking, true);
+    lock_release(&sched.lock);
+    return m;
+}
+
+static bool runs(const M *m)
+{
+    int fd = sys_task_state_open(m->tid);
+    if (fd < 0)
+        return true; /* cannot be told */
+    int rc = sys_task_runs(fd);
+    sys_task_state_close(fd);
+    return rc != 0;
+}
+
+/* Threads that stand still need no nudge. */
+static void forget_nudges(void)
+{
+    enum { SOME = 8 };
+    M *some[SOME];
+    uint32_t n = 0;
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    for (M *m = sched.all_ms; m != NULL && n < SOME; m = m->all)
+        if (m->holds && !get(&m->poking) && atomic_load(&m->tick.nudge_fd) >= 0) {
+            set(&m->poking, true);
+            some[n++] = m;
+        }
+    lock_release(&sched.lock);
+    while (n > 0) {
+        sys_tick_no_nudge(&some[--n]->tick);
+        set_rel(&some[n]->poking, false); /* pairs with preempt_thread_leave() */
+    }
+}
+
+static void nudge(M *m)
+{
+    if (sys_tick_nudge(&m->tick) == -EMFILE)
+        forget_nudges();
+}
+
+/* False: it is blocked in the kernel, or p is nobody's. */
+static bool interrupt(P *p, bool even_blocked)
+{
+    M *m = holder(p);
+    if (m == NULL)
+        return false;
+    bool does = even_blocked || runs(m);
+    if (does) {
+        set(&m->again, false);
+        set(&p->give_way, true);
+        if (even_blocked)
+            sys_tick_poke(&m->tick);
+        else
+            nudge(m);
+    }
+    set_rel(&m->poking, false); /* pairs with preempt_thread_leave() */
+    return does;
+}
+
+static bool blocked(P *p)
+{
+    M *m = holder(p);
+    bool is = true; /* nobody's for so long: its M waits for memory, say */
+    if (m != NULL) {
+        is = !runs(m);
+        set_rel(&m->poking, false);
+    }
+    return is;
+}
+
+static bool wants_again(P *p)
+{
+    M *m = holder(p);
+    bool does = false;
+    if (m != NULL) {
+        does = get(&m->again);
+        set_rel(&m->poking, false);
+    }
+    return does;
+}
+
+/* ---- hogs ---- */
+
+static void look_at(P *p, int64_t now)
+{
+    uint32_t tick = get(&p->tick);
+    if (tick != monitor.seen[p->id].tick) {
+        monitor.seen[p->id].tick = tick;
+        monitor.seen[p->id].since = now;
+        monitor.seen[p->id].nudged = 0;
+    }
+}
+
+/* It has run for long, or has a record of doing so. */
+static bool is_slow(P *p, int64_t now)
+{
+    return get(&p->hog_tick) == get(&p->tick) || now - monitor.seen[p->id].since >= SLOW;
+}
+
+static bool hogs_about(int64_t now)
+{
+    bool any = get(&sched.hogs_n) > 0;
+    if (sched.slice == 0)
+        return false;
+    for (uint32_t i = 0; i < get_acq(&sched.np); i++) {
+        P *p = sched.p[i];
+        if (get(&p->state) != P_RUNNING)
+            continue;
+        look_at(p, now);
+        any |= is_slow(p, now);
+    }
+    return any;
+}
+
+/* Something woken waits for a P. */
+static bool somebody_waits(int64_t now)
+{
+    if (get(&sched.runq_n) > 0 || idle_next_timer() <= now)
+        return true;
+    for (uint32_t i = 0; i < get_acq(&sched.np); i++)
+        if (get(&sched.p[i]->state) == P_RUNNING && is_slow(sched.p[i], now) &&
+            !runq_empty(sched.p[i]))
+            return true;
+    return false;
+}
+
+/* The slow one that has run longest, of those not tried in this round nor nudged lately. A nudge comes when
+ * its thread runs; the kernel may let it wait behind another, which is then the better choice. *last: when
+ * one was nudged. */
+static P *longest(int64_t now, uint32_t round, int64_t *last)
+{
+    P *best = NULL;
+    for (uint32_t i = 0; i < get_acq(&sched.np); i++) {
+        P *p = sched.p[i];
+        if (get(&p->state) != P_RUNNING || !is_slow(p, now) || monitor.seen[i].tried == round ||
+            get(&p->spared_tick) == get(&p->tick))
+            continue;
+        if (monitor.seen[i].nudged > *last)
+            *last = monitor.seen[i].nudged;
+        if (now - monitor.seen[i].nudged >= NUDGE_AGAIN &&
+            (best == NULL || monitor.seen[i].since < monitor.seen[best->id].since))
+            best = p;
+    }
+    return best;
+}
+
+/* Somebody has installed a handler for our signal after us: nobody will answer. */
+static void look_at_handler(int64_t now)
+{
+    if (now - monitor.looked < HANDLER_NS || monitor.replaced)
+        return;
+    monitor.looked = now;
+    monitor.replaced = sys_tick_replaced();
+    if (monitor.replaced)
+        warn("signal %d has got another handler: coroutines that compute are not stopped any more",
+             sys_tick_signal());
+}
+
+/* True: something is to happen soon. */
+static bool interrupt_longest(int64_t now)
+{
+    uint32_t round = ++monitor.round;
+    int64_t last = 0;
+    look_at_handler(now);
+    for (P *p; (p = longest(now, round, &last)) != NULL;) {
+        if (now - last < NUDGE_ANOTHER)
+            break;
+        monitor.seen[p->id].tried = round;
+        if (interrupt(p, false)) {
+            monitor.seen[p->id].nudged = now;
+            return true;
+        }
+    }
+    return last != 0;
+}
+
+/* Somebody waits: no tick may be rare. */
+static void hasten_all(void)
+{
+    for (uint32_t i = 0; i < get_acq(&sched.np); i++) {
+        M *m = get(&sched.p[i]->state) == P_RUNNING ? holder(sched.p[i]) : NULL;
+        if (m != NULL) {
+            preempt_hasten(m);
+            set_rel(&m->poking, false);
+        }
+    }
+}
+
+/* Lent Ps, and what asked to be interrupted once more. */
+static bool interrupt_wanted(void)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < get_acq(&sched.np); i++) {
+        P *p = sched.p[i];
+        if (get(&p->state) == P_RUNNING && (i >= get(&sched.procs) || wants_again(p)))
+            any |= interrupt(p, false);
+    }
+    return any;
+}
+
+/* ---- lending ---- */
+
+/* Every P that runs, or every lent one, has its thread in the kernel for a while. */
+static bool all_blocked(uint32_t from, int64_t now)
+{
+    for (uint32_t i = from; i < get_acq(&sched.np); i++) {
+        P *p = sched.p[i];
+        if (get(&p->state) != P_RUNNING)
+            continue;
+        if (now - monitor.seen[i].since < LEND_NS || !blocked(p))
+            return false;
+    }
+    return true;
+}
+
+static bool any_lent(void)
+{
+    for (uint32_t i = get(&sched.procs); i < get_acq(&sched.np); i++)
+        if (get(&sched.p[i]->state) == P_RUNNING)
+            return true;
+    return false;
+}
+
+static void lend_one(bool stuck, int64_t now)
+{
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    P *p = procs_spare();
+    G *g = NULL;
+    if (p != NULL && !get(&sched.stopping) &&
+        ((g = hogs_get_urgent(now - LEND_NS)) != NULL ||
+         (stuck && (g = hogs_find_held()) != NULL))) {
+        solo_end();
+        p->spare = false;
+        set(&p->state, P_RUNNING);
+        atomic_fetch_or(&p->attention, ATT_PROCS);
+        monitor.seen[p->id].since = now;
+        hold_rescue(p, g);
+    }
+    lock_release(&sched.lock);
+    if (p == NULL)
+        procs_add();
+}
+
+/* One at a time, but for those whose threads are blocked in their turn. */
+static void lend(int64_t now)
+{
+    if (get(&sched.hogs_n) == 0)
+        return;
+    bool stuck = atomic_load(&sched.idle_p) == 0 && all_blocked(0, now);
+    if (stuck || (hogs_urgent() && all_blocked(get(&sched.procs), now)))
+        lend_one(stuck, now);
+}
+
+/* ---- the thread ---- */
+
+/* While every P is busy. */
+static void watch(M *m)
+{
+    int64_t now = sys_now();
+    bool hogs = hogs_about(now);
+    bool soon = sched.slice != 0 && interrupt_wanted();
+    bool waits = somebody_waits(now);
+    if (hogs && atomic_load(&sched.idle_p) == 0 && waits)
+        soon |= interrupt_longest(now);
+    if (sched.slice != 0 && (waits || get(&sched.hogs_n) > 0))
+        hasten_all();
+    lend(now);
+    int64_t until = now + (soon ? RETRY : hogs_urgent() || any_lent() ? LEND_NS : PERIOD);
+    if (hogs && until > now + SLOW && atomic_load(&sched.idle_p) != 0)
+        until = now + SLOW; /* a P is idle for a moment, between two coroutines */
+    if (hogs && atomic_load(&sched.idle_p) == 0) {
+        if (!poll(m, until))
+            nap(soon ? until : now + SLOW);
+        return;
+    }
+    nap(until);
+    if (get(&sched.poller) == 0 && something_to_wait_for() &&
+        sys_now() - get(&sched.polled) >= PERIOD)
+        poll(m, sys_now() + PERIOD);
+}
+
+/* What runs waits in the kernel, for a lock perhaps that a held one has. */
+static void end_one(int64_t now)
+{
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    P *p = procs_spare();
+    if (p != NULL && hold_end_one(p)) {
+        p->spare = false;
+        set(&p->state, P_RUNNING);
+        monitor.seen[p->id].since = now;
+    }
+    lock_release(&sched.lock);
+    if (p == NULL)
+        procs_add();
+}
+
+/* Those that still run leave for g0 at the next tick; those that are blocked in the
+ * kernel, or in library code, have a second. */
+static void end_run(void)
+{
+    int64_t now = sys_now();
+    if (monitor.stopping == 0)
+        monitor.stopping = now;
+    bool hard = now - monitor.stopping >= INSIST_NS;
+    if (hard)
+        preempt_insist();
+    hogs_about(now); /* for all_blocked() */
+    for (uint32_t i = 0; i < get_acq(&sched.np); i++)
+        if (get(&sched.p[i]->state) == P_RUNNING)
+            interrupt(sched.p[i], hard);
+    if (all_blocked(0, now))
+        end_one(now);
+    nap(now + 2 * RETRY);
 }
 
 static void monitor_main(void *arg)
 {
     M *m = arg;
     thread_enter(m);
+    m->monitor = true;
     sys_thread_name("weft-monitor");
-    while (get_acq(&monitor.stop) == 0) {
-        if (all_idle()) {
+    sys_thread_brief();
+    while (!get_acq(&monitor.stop)) {
+        if (get(&sched.stopping) && sched.slice != 0)
+            end_run();
+        else if (all_idle())
             sleep_long();
-            continue;
-        }
-        sys_park(&monitor.stop, 0, sys_now() + PERIOD);
-        if (get(&sched.poller) == 0 && something_to_wait_for() &&
-            sys_now() - get(&sched.polled) >= PERIOD)
-            take_the_poller(m);
+        else
+            watch(m);
     }
     thread_leave(m);
 }
 
 int monitor_start(void)
 {
-    set(&monitor.stop, 0);
+    set(&monitor.stop, false);
     set(&monitor.suspect, false);
+    monitor.stopping = monitor.looked = 0;
+    monitor.replaced = false;
     atomic_store(&sched.monitor, 1);
     monitor.m = thread_new();
     if (monitor.m == NULL)
@@ -126,8 +510,9 @@ int monitor_start(void)
 
 void monitor_stop(void)
 {
-    set_rel(&monitor.stop, 1);
-    sys_unpark(&monitor.stop, 1);
+    set_rel(&monitor.stop, true);
+    monitor_alarm();
+    sys_unpark(&monitor.alarm, 1);
     atomic_store(&sched.monitor, 1);
     sys_unpark(&sched.monitor, 1);
     sys_poller_wake();

@@ -15,29 +15,95 @@
 
 static Lock setting; /* RANK_LIFE */
 
-P *procs_new(uint32_t id)
+#define P_SIZE ((sizeof(P) + 4095) & ~(size_t)4095)
+
+/* Pages of the system: the monitor must not wait for malloc. */
+static P *procs_new(void)
 {
-    P *p = rt_alloc_aligned(CACHE_LINE, sizeof *p);
+    P *p = sys_reserve(P_SIZE, sys_page());
     if (p == NULL)
         return NULL;
-    p->id = id;
     p->rng = sys_seed() | 1;
+    p->over_tick = UINT32_MAX; /* of no pick yet */
+    set(&p->hog_tick, UINT32_MAX);
+    set(&p->spared_tick, UINT32_MAX);
     set(&p->state, P_DEAD);
+    p->spare = true;
     if (get(&sched.chaos) != 0)
         set(&p->attention, ATT_CHAOS);
     timer_init(NULL, &p->timers);
     return p;
 }
 
-static void empty(M *m, P *p)
+int procs_add(void)
+{
+    P *p = procs_new();
+    if (p == NULL)
+        return -ENOMEM;
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    uint32_t np = get_acq(&sched.np);
+    bool room = np < P_MAX + P_LENT;
+    if (room) {
+        /* idle_stop_all() has marked, or will mark, those it found: under S too */
+        if (get(&sched.stopping))
+            set(&p->attention, get(&p->attention) | ATT_STOP);
+        p->id = np;
+        sched.p[np] = p;
+        atomic_store(&sched.np, np + 1);
+    }
+    lock_release(&sched.lock);
+    if (!room)
+        sys_release(p, P_SIZE);
+    return room ? 0 : -ENOMEM;
+}
+
+P *procs_spare(void)
+{
+    assert_held(&sched.lock);
+    for (uint32_t i = get(&sched.procs); i < get_acq(&sched.np); i++)
+        if (sched.p[i]->spare)
+            return sched.p[i];
+    return NULL;
+}
+
+static void empty_queue(P *p)
 {
     G *head, *tail;
     uint32_t n;
     runq_drain(p, &head, &tail, &n);
     runq_put_global(head, tail, n);
+}
+
+static void empty(M *m, P *p)
+{
+    empty_queue(p);
     timer_move(m, p, sched.p[0]);
     stack_flush(p);
     coro_flush(p);
+}
+
+static void put_away(P *p)
+{
+    assert_held(&sched.lock);
+    set(&p->state, P_DEAD);
+    p->spare = true;
+    set(&p->m, NULL);
+}
+
+void procs_put_back(M *m, P *p)
+{
+    bool lent = p->id >= get(&sched.procs);
+    if (lent)
+        empty(m, p);
+    else
+        empty_queue(p); /* an idle P has none */
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    if (lent && p->id >= get(&sched.procs))
+        put_away(p);
+    else
+        idle_put_p(p);
+    lock_release(&sched.lock);
+    idle_wake(m); /* for what was queued there, and for the poller's role */
 }
 
 void procs_retire(M *m)
@@ -49,10 +115,9 @@ void procs_retire(M *m)
         lock_release(&sched.lock);
         return;
     }
-    set(&p->state, P_DEAD);
-    p->m = NULL;
     m->p = NULL;
     set(&m->solo, 0);
+    put_away(p);
     lock_release(&sched.lock);
     idle_wake(m);
 }
@@ -72,17 +137,13 @@ static P *shrink(uint32_t n)
     return gone;
 }
 
+/* Ps up to n - 1, and one more to be lent. Nobody allocates under sched.lock. */
 static int grow(uint32_t n)
 {
-    while (get_acq(&sched.np) < n) {
-        P *p = procs_new(get_acq(&sched.np));
-        if (p == NULL)
-            return -ENOMEM;
-        if (get(&sched
-                     .stopping)) /* idle_stop_all() has marked, or will mark, those it found: under S too */
-            set(&p->attention, get(&p->attention) | ATT_STOP);
-        sched.p[p->id] = p;
-        atomic_store(&sched.np, p->id + 1);
+    while (get_acq(&sched.np) <= n) {
+        int rc = procs_add();
+        if (rc != 0)
+            return get_acq(&sched.np) >= n ? 0 : rc;
     }
     return 0;
 }
@@ -91,16 +152,18 @@ int procs_set(M *m, uint32_t n)
 {
     P *gone = NULL;
     lock_acquire(NULL, &setting, RANK_LIFE);
+    int rc = grow(n);
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
     uint32_t old = get(&sched.procs);
-    int rc = grow(n);
     if (rc == 0 && n != old) {
         if (n > 1)
             solo_end();
         atomic_store(&sched.procs, n);
         for (uint32_t i = old; i < n; i++)
-            if (get(&sched.p[i]->state) == P_DEAD)
+            if (get(&sched.p[i]->state) == P_DEAD) {
+                sched.p[i]->spare = false;
                 idle_put_p(sched.p[i]);
+            }
         if (n < old)
             gone = shrink(n);
         for (uint32_t i = 0; i < get_acq(&sched.np); i++)
@@ -109,8 +172,12 @@ int procs_set(M *m, uint32_t n)
     lock_release(&sched.lock);
     /* An idle P has no queue, but may have timers and warm stacks. Nobody holds
      * it any more, and it is not on the list: it is ours. */
-    for (; gone != NULL; gone = gone->link)
-        empty(m, gone);
+    for (P *p = gone; p != NULL; p = p->link)
+        empty(m, p);
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    for (P *p = gone; p != NULL; p = p->link)
+        p->spare = true;
+    lock_release(&sched.lock);
     lock_release(&setting);
     if (m != NULL && n > old)
         idle_wake(m);
@@ -121,7 +188,7 @@ void procs_free_all(void)
 {
     for (uint32_t i = 0; i < get_acq(&sched.np); i++) {
         timer_free(NULL, &sched.p[i]->timers);
-        rt_free(sched.p[i]);
+        sys_release(sched.p[i], P_SIZE);
         sched.p[i] = NULL;
     }
     atomic_store(&sched.np, 0);

@@ -102,7 +102,8 @@ enum Reason {
     WHY_WG,
     WHY_IO,
     WHY_YIELD,
-    WHY_START, /* never ran yet */
+    WHY_START,     /* never ran yet */
+    WHY_PREEMPTED, /* runnable, its slice was over */
     WHY_MAX
 };
 
@@ -180,11 +181,15 @@ enum GState { G_DEAD, G_RUNNABLE, G_RUNNING, G_WAITING };
 enum {
     G_FOREIGN = 1, /* stands for a thread that is not weft's */
     G_MAIN = 2,
-    G_SYSTEM = 4 /* an M's own context (g0) */
+    G_SYSTEM = 4,  /* an M's own context (g0) */
+    G_MOVABLE = 8, /* WEFT_MOVABLE */
+    /* Written by (m): */
+    G_PINNED = 16,       /* weft_thread_lock(): parks in place */
+    G_UNPREEMPTIBLE = 32 /* weft_preempt_disable() */
 };
 
 struct G {
-    void *sp;               /* (m) saved stack pointer; NULL before the first run */
+    void *sp;               /* (m) saved stack pointer; NULL: never ran, or held */
     G *link;                /* owner of the list it is on: run queue, free list, batch */
     Slot *slot;             /* (m) its stack; NULL before the first run */
     M *m;                   /* (m) the M that runs it; (c) for G_FOREIGN and G_SYSTEM */
@@ -195,8 +200,11 @@ struct G {
     Wait *woke;             /* (w) the wait that was granted */
     _Atomic uint8_t state;  /* (m), and (w) on waking; read racily by dumps */
     _Atomic uint8_t reason; /* (m) */
-    uint8_t flags;          /* (c) */
+    uint8_t flags;          /* (c), but for the last two */
     uint8_t stack_class;    /* (c) stack.c */
+    bool held; /* (S) it stands still on the thread m, which waits for a P: preempt.c */
+    uint16_t unpreemptible; /* (m) weft_preempt_disable() less enable() */
+    uint16_t pins;          /* (m) weft_thread_lock() less unlock() */
     int32_t result;         /* (w) a plain word from waker to woken */
     int32_t saved_errno;    /* (m) */
     uint32_t ncases;        /* (m) room in cases */
@@ -206,7 +214,8 @@ struct G {
     Wait *cases;            /* (m) select's block, kept for the next one */
     int64_t since;          /* (m) P's coarse clock when it parked */
     Wait wait;
-    Timer timer; /* sleep and deadlines */
+    Timer timer;  /* sleep and deadlines */
+    void *cxx[2]; /* (m) its exceptions, while it does not run: cxx.c */
 #ifdef WEFT_TSAN
     void *fiber;
 #endif
@@ -217,7 +226,7 @@ struct G {
 
 /* ---- P ----------------------------------------------------------------------- */
 
-enum { RUNQ = 256, P_MAX = 1024 };
+enum { RUNQ = 256, P_MAX = 1024, P_LENT = 1024 /* beyond, to be lent: monitor.c */ };
 enum PState { P_IDLE, P_RUNNING, P_DEAD };
 
 struct P {
@@ -229,11 +238,12 @@ struct P {
     _Atomic bool stealable;     /* (a) set by (m), for good: others may take */
     uint8_t streak;             /* (m) runs from runnext in a row */
     uint32_t turns;             /* (m) looks at the oldest */
-    uint32_t tick, ticked;      /* (m) picks; tick at the last sched_tick() */
+    _Atomic uint32_t tick;      /* (a) picks; written by (m) */
+    uint32_t ticked;            /* (m) tick at the last sched_tick() */
     int64_t now;                /* (m) coarse clock: of the last housekeeping */
     int64_t polled;             /* (m) when this P last looked at the poller */
-    M *m;                       /* (m) the M that holds it; (S) otherwise */
-    uint64_t rng;               /* (m) */
+    _Atomic(M *) m; /* (a) the M that holds it, NULL while it changes hands; see monitor.c */
+    uint64_t rng;   /* (m) */
 
     G *free;                  /* (m) dead Gs to use again */
     uint32_t nfree;           /* (m) */
@@ -250,7 +260,20 @@ struct P {
     _Atomic uint8_t state; /* (a) enum PState; written under S, or by (m) */
     uint32_t id;           /* (c) */
     P *link;               /* (S) idle list */
+    bool spare;            /* (S) dead, empty, nobody's: it may be lent */
+    /* preempt.c. Each of the ticks says something of what runs now if it equals tick. */
+    _Atomic uint32_t hog_tick; /* (a) it is a hog; written by (m) */
+    uint32_t over_tick;        /* (m) its slice is over */
+    _Atomic uint32_t
+        spared_tick; /* (a) written by (m): a hog in a turn of its own: let it have its slice */
+    _Atomic bool give_way; /* (a) something more urgent waits; set by the monitor */
+    int64_t hog_ran;       /* (m) when a hog last began to run here */
+    _Atomic uint64_t flagged, handed, moved; /* (a) counters; bump() by (m) */
 };
+
+/* Where a preempted coroutine queues: hogs.c. NOT: its slice is not over, nor ever was; URGENT: it may
+ * hold locks that everybody needs. */
+enum HogPlace { HOG_LAST, HOG_FIRST, HOG_NOT, HOG_URGENT };
 
 /* ---- M ----------------------------------------------------------------------- */
 
@@ -267,6 +290,7 @@ struct M {
     bool spinning;                /* (m) counted in sched.spinning */
     bool in_bed;                  /* (S) on sched.idle_ms */
     bool foreign;                 /* (c) */
+    bool monitor;                 /* (c) */
     bool trimming;                /* (m) stack_trim() had more to do */
     int64_t trimmed;              /* (m) when it was last called */
     _Atomic bool joinable;        /* (a) thread is set: its creator has come back */
@@ -275,16 +299,38 @@ struct M {
     void *commit_arg;             /* (m) */
     G *prev;                      /* (m) what was switched away from */
     int *errno_addr;              /* (c) this thread's errno */
+    void **cxx;                   /* (c) this thread's exceptions; NULL: no C++ runtime */
     P *next_p;                    /* who wakes this M writes it before the wake: the P to run */
-    _Atomic uint32_t park;        /* (a) park word: 0 asleep or about to, 1 token */
-    uint64_t rng;                 /* (m) */
-    M *link;                      /* (S) idle list, or free list of foreign Ms */
-    M *all;                       /* (S) list of all Ms */
-    uint32_t id;                  /* (c) */
-    int tid;                      /* (c) */
-    G g0;             /* the thread's own context; for a foreign M, the G that stands for it */
-    SysThread thread; /* (c) */
-    void *altstack;   /* (c) */
+    G *give;                      /* (m) held: on g0, give it our P */
+    _Atomic bool request; /* (a) (m) its handler and itself: look at the lowering of preempt_off */
+    _Atomic bool poking;  /* (a) the monitor uses tick: monitor.c */
+    _Atomic bool again;   /* (a) set by (m), cleared by the monitor: poke it again soon */
+    bool ticking;         /* (c) tick has a source */
+    bool was_blocked;     /* (m) during a fork: the user has blocked the tick's signal */
+    uint32_t tries, tries_tick; /* (m) times it would have been stopped but for where it was */
+    uint32_t seen_tick;         /* (m) p->tick at the last tick of the clock */
+    P *seen_p;                  /* (m) p then */
+    void *stopped_at;      /* (m) the ucontext of the coroutine that it holds; NULL: in a call */
+    bool holds;            /* (S) g stands still here: hold.c */
+    bool urgent;           /* (S) in library code */
+    bool hog;              /* (S) its slice was over */
+    bool took_over;        /* whoever wakes it from bed: the P is from a handler */
+    uintptr_t left;        /* (m) where library code would return, but for the end of the run */
+    bool abandoned;        /* (m) it left the run out of a signal handler */
+    int64_t held_since;    /* (S) */
+    SysCpus cpus;          /* who wakes this M: where it may run, if */
+    bool here;             /* its CPU was chosen (hold.c) */
+    SysTick tick;          /* (m); its period and nudges the monitor, too, while `poking` */
+    _Atomic uint32_t park; /* (a) park word: 0 asleep or about to, 1 token */
+    uint64_t rng;          /* (m) */
+    M *link;               /* (S) idle list, or free list of foreign Ms */
+    M *all;                /* (S) list of all Ms */
+    uint32_t id;           /* (c) */
+    int tid;               /* (c) */
+    G g0;                  /* the thread's own context; for a foreign M, the G that stands for it */
+    SysThread thread;      /* (c) */
+    void *altstack;        /* (c) */
+    void *room;            /* (c) what rt_alloc_room() holds until the thread runs */
 #ifdef WEFT_CHECKED
     struct {
         Lock *l;
@@ -304,17 +350,20 @@ struct M {
 enum {
     ATT_STOP = 1,  /* the run ends */
     ATT_PROCS = 2, /* the number of processors has changed */
-    ATT_CHAOS = 4  /* choose at random; stays set */
+    ATT_CHAOS = 4, /* choose at random; stays set */
+    ATT_HOG = 8    /* a hog goes first, once */
 };
 
 struct Sched {
     /* Read by every switch, written seldom. */
-    _Atomic uint32_t procs; /* (a) written under S */
-    _Atomic bool active;    /* (a) between start and stop of a run */
-    _Atomic bool stopping;  /* (a) main has returned */
-    _Atomic bool solo;      /* (a) lock.c; written under S */
-    _Atomic bool forked;    /* (a) set in a forked child for good */
-    P *p[P_MAX]; /* slot i is set before procs > i is published; freed at the end of a run */
+    _Atomic uint32_t procs;  /* (a) written under S */
+    _Atomic uint32_t hogs_n; /* (a) length of the queues in hogs.c; written under S */
+    _Atomic bool active;     /* (a) between start and stop of a run */
+    _Atomic bool stopping;   /* (a) main has returned */
+    _Atomic bool solo;       /* (a) lock.c; written under S */
+    _Atomic bool forked;     /* (a) set in a forked child for good */
+    P *p[P_MAX +
+         P_LENT]; /* slot i is set before procs > i is published; freed at the end of a run */
     _Atomic uint32_t np; /* (a) Ps that exist; only grows, under S; p[] first */
 
     _Alignas(CACHE_LINE) _Atomic uint32_t idle_p; /* (a) Ps on the idle list; written under S */
@@ -327,19 +376,25 @@ struct Sched {
     _Atomic uint32_t monitor;   /* (a) park word of the monitor: 0 asleep for long, 1 not */
     _Atomic int64_t polled;     /* (a) when somebody last looked at the poller */
 
-    _Alignas(CACHE_LINE) Lock lock;   /* RANK_SCHED */
-    G *runq_head, *runq_tail;         /* (S) global queue */
-    P *idle_ps;                       /* (S) */
-    M *idle_ms;                       /* (S) LIFO: the warmest first */
-    uint32_t n_idle_m;                /* (S) */
-    uint32_t nm;                      /* (S) weft's Ms, m0 included */
-    uint32_t threads_max;             /* (c) */
-    M *all_ms;                        /* (S) */
-    M *dead_ms;                       /* (S) exited, to be joined and freed */
-    _Atomic uint32_t foreign;         /* (a) attached foreign Ms */
-    M *m0;                            /* (c) the thread in weft_run */
-    int result;                       /* main's value; main writes, m0 reads */
-    size_t stack_max;                 /* (c) */
+    _Alignas(CACHE_LINE) Lock lock; /* RANK_SCHED */
+    G *runq_head, *runq_tail;       /* (S) global queue */
+    P *idle_ps;                     /* (S) */
+    M *idle_ms;                     /* (S) LIFO: the warmest first */
+    uint32_t n_idle_m;              /* (S) */
+    uint32_t nm;                    /* (S) weft's Ms, m0 included */
+    uint32_t n_held;                /* (S) Ms whose coroutine stands still with them */
+    uint32_t threads_max;           /* (c) */
+    M *all_ms;                      /* (S) */
+    M *dead_ms;                     /* (S) exited, to be joined and freed */
+    _Atomic uint32_t foreign;       /* (a) attached foreign Ms */
+    M *m0;                          /* (c) the thread in weft_run */
+    int result;                     /* main's value; main writes, m0 reads */
+    size_t stack_max;               /* (c) */
+    int64_t slice;                  /* (c) ns of CPU time; 0: no preemption */
+    enum { TICK_ANY, TICK_TIMER, TICK_PERF } tick; /* (c) WEFT_DEBUG=tick=... */
+    bool storm;                       /* (c) WEFT_DEBUG=preempt=<us>: each tick ends the slice */
+    bool threads;                     /* (c) WEFT_DEBUG=threads=1: each coroutine pins its thread */
+    int signo;                        /* (c) of the tick */
     _Atomic uint64_t chaos;           /* (a) seed, 0: off; changes between runs */
     uint32_t m_serial;                /* (S) */
     _Atomic uint64_t polled_ready;    /* (a) Gs woken by descriptors; by whoever polls */
@@ -368,6 +423,9 @@ void sched_arrive(M *m); /* first thing on every context switched to */
 _Noreturn void sched_exit(M *m); /* the running G has ended */
 void sched_tick(M *m);           /* every so many switches: due timers, the poller */
 uint32_t sched_attend(M *m);     /* act on m->p's attention bits; on g0, no lock held */
+/* The running coroutine, at a place where it may change threads: it is a hog */
+M *sched_give_way(M *m, enum HogPlace place);
+void sched_run_timers(M *m); /* those that are due, on every P */
 
 /* runq.c */
 void runq_put(P *p, G *g);            /* owner: at the tail; half of a full ring is spilled */
@@ -381,13 +439,52 @@ G *runq_steal(P *p, P *victim, bool next);
 void runq_drain(P *p, G **head, G **tail, uint32_t *n); /* owner: all, as a list */
 void runq_put_global(G *head, G *tail, uint32_t n);     /* takes S; list linked by link */
 G *runq_get_global(M *m, P *p); /* takes S; a fair share, one to run, the rest goes into p's ring */
+G *runq_get_held(void);         /* S held: the first in the global list that is held, or NULL */
 G *runq_get_oldest(P *p);       /* takes S; one that has waited longest outside of the rings */
+
+/* hogs.c: those that have used up their slice */
+void hogs_put(G *g, enum HogPlace place); /* S held */
+G *hogs_get(P *p);                        /* takes S; the next */
+G *hogs_get_turn(P *p);                   /* takes S; the next hog */
+G *hogs_get_aside(void);                  /* takes S; the next that is no hog */
+G *hogs_get_held(void);                   /* S held: the next, if it is held; NULL otherwise */
+G *hogs_find_held(void);                  /* S held: the first that is held, or NULL */
+G *hogs_get_urgent(int64_t since); /* S held: a held one that has been urgent since then, or NULL */
+bool hogs_urgent(void);            /* there is one */
+bool hogs_due(P *p);               /* owner: have they waited long enough to go first? */
+void hogs_reset(void);
+
+/* preempt.c */
+int preempt_start(void); /* start of a run */
+void preempt_end(void);
+void preempt_thread_enter(M *m); /* the calling thread may be interrupted from now on */
+void preempt_thread_leave(M *m);
+void preempt_hasten(M *m);        /* the monitor: ticks as often as they should be */
+void preempt_pending(bool parks); /* m->request was seen at a lowering of preempt_off */
+bool preempt_is_hog(P *p);        /* (signal) what runs on p is one */
+bool preempt_work_waits(P *p);    /* (signal) something woken could run on p instead */
+uintptr_t preempt_left(void);     /* arch_left_entry's */
+void preempt_forked(const M *m);  /* m is the thread that lives on in the child */
+void preempt_insist(void);        /* end of a run: from now on library code is stopped too */
+void preempt_say(void);           /* end of a run: what was stopped there */
+
+/* hold.c: coroutines that stand still on their threads */
+void hold_give(M *m, G *g); /* on g0: g is held; its thread gets our P. m->p is NULL then */
+bool hold_give_next(M *m);  /* end of a run: the same for any held one; false: there is none */
+bool hold_end_one(P *p);    /* S held: the same, by the monitor */
+M *hold_park(M *m, Commit *commit, void *arg); /* a pinned coroutine parks, in place */
+/* Stop the running coroutine in place if its P can be handed on; in a signal handler uc is its context */
+enum Hold { HELD, HOLD_BUSY /* try again */, HOLD_NOBODY /* no thread can take the P */ };
+enum Hold hold_running(M *m, void *uc, enum HogPlace place);
+void hold_rescue(P *p, G *g);      /* S held: g is held and in no queue; p is nobody's */
+_Noreturn void hold_abandon(M *m); /* end of a run: on to g0, for good */
 
 /* spill.c: half rings */
 /* Takes S; p's ring from head, and extra. false: no memory */
 bool spill_put(P *p, uint32_t head, G *extra);
 G *spill_oldest(void);                     /* S held */
 uint32_t spill_take(G **to, uint32_t max); /* S held */
+void spill_trim(void);                     /* S not held: free what is too many */
 void spill_fini(void);                     /* end of a run */
 
 /* idle.c: finding work, sleeping, waking */
@@ -395,31 +492,58 @@ G *idle_find(M *m); /* no work here: steal, poll, sleep. NULL: m->p is NULL and 
 void idle_wake_slow(void);
 /* A heap has a new first entry: see that somebody waits for it */
 void idle_timer_added(M *m, int64_t when);
-void idle_poke(M *m);           /* somebody waits for a descriptor: see that somebody polls */
-void idle_release_p(M *m);      /* give m->p back */
-void idle_put_p(P *p);          /* S held: onto the idle list */
-P *idle_get_p(void);            /* S held: off it, or NULL */
-bool idle_take_p(P *p);         /* S held: this one off the list, if it is there */
-void idle_acquire(M *m, P *p);  /* m holds p from now on */
-int64_t idle_next_timer(void);  /* earliest deadline of all heaps, INT64_MAX */
-void idle_end_spin(M *m);       /* m was looking and has found */
-bool idle_check_deadlock(void); /* S held, this M is about to sleep */
+void idle_poke(M *m);      /* somebody waits for a descriptor: see that somebody polls */
+void idle_release_p(M *m); /* give m->p back */
+void idle_put_p(P *p);     /* S held: onto the idle list */
+P *idle_get_p(void);       /* S held: off it, or NULL */
+M *idle_get_m(void);       /* S held: an M out of bed, or NULL; the caller must wake it with a P */
+bool idle_take_p(P *p);    /* S held: this one off the list, if it is there */
+void idle_acquire(M *m, P *p);                   /* m holds p from now on */
+int64_t idle_next_timer(void);                   /* earliest deadline of all heaps, INT64_MAX */
+void idle_end_spin(M *m);                        /* m was looking and has found */
+bool idle_check_deadlock(void);                  /* S held, this M is about to sleep */
 uint32_t steal_step(uint32_t n, uint32_t start); /* 1..n, prime to n */
 void idle_stop_all(void);                        /* end of a run: everybody out of bed */
 
 /* thread.c: Ms */
-M *thread_new(void);                   /* with g0, not yet running; NULL: no memory */
-int thread_start(P *p, bool spinning); /* a new M that starts with p. -errno: p is as before */
+M *thread_new(void);    /* with g0, not yet running; NULL: no memory */
+int thread_start(void); /* a new M, without a P; the maker only. -errno */
 void thread_free(M *m);
 void thread_reap(void);  /* join and free what has exited */
 void thread_enter(M *m); /* the calling thread is m from now on */
 void thread_leave(M *m);
+
+/* cxx.c: what a C++ runtime knows of the exceptions of a thread */
+void cxx_init(void); /* start of a run */
+/* arch_left's, called by the unwinder */
+int cxx_left_personality(int version, int actions, uint64_t kind, void *exception, void *context);
+void **cxx_of_thread(void); /* the calling thread's; NULL: there is no C++ runtime */
+static inline void cxx_leave(const M *m, G *g)
+{
+    if (unlikely(m->cxx != NULL)) {
+        g->cxx[0] = m->cxx[0];
+        g->cxx[1] = m->cxx[1];
+    }
+}
+static inline void cxx_arrive(const M *m, const G *g)
+{
+    if (unlikely(m->cxx != NULL)) {
+        m->cxx[0] = g->cxx[0];
+        m->cxx[1] = g->cxx[1];
+    }
+}
 
 /* monitor.c: a thread without a P */
 int monitor_start(void);
 void monitor_stop(void);
 void monitor_wake(void);    /* something runs again */
 void monitor_suspect(void); /* a deadlock, but for other threads of the process: look again later */
+void monitor_alarm(void);   /* (signal) there is something to do now */
+
+/* maker.c */
+int maker_start(void);
+void maker_stop(void);
+void maker_want(void); /* (signal) see that an M is in bed, to take over a P from a handler */
 
 /* coro.c */
 /* Made, not yet queued */
@@ -437,9 +561,11 @@ void coro_flush(P *p);                /* p's free Gs back to their slabs */
 
 /* procs.c */
 int procs_set(M *m, uint32_t n); /* S not held */
-P *procs_new(uint32_t id);       /* NULL: no memory */
+int procs_add(void);             /* one more, dead; nothing is allocated by malloc. -ENOMEM */
+P *procs_spare(void);            /* S held: one that may be lent, or NULL */
 void procs_free_all(void);
-void procs_retire(M *m); /* m->p is one too many: empty it; m->p is NULL then */
+void procs_put_back(M *m, P *p); /* p is nobody's any more, and no M can be had for it */
+void procs_retire(M *m);         /* m->p is one too many: empty it; m->p is NULL then */
 
 /* life.c, foreign.c */
 /* This thread is not weft's: an M that stands for it; NULL: no memory or forked */
@@ -455,11 +581,11 @@ void foreign_wait_all(void);   /* end of a run: until none is inside the runtime
 void solo_end(void);           /* S held. From now on locks are contended: see lock.c */
 void solo_enter(M *m);         /* m has taken a P */
 
-/* Threads of the process that are not Ms: the monitor, and TSan's own. */
+/* Threads of the process that are not Ms: the monitor, the maker, and TSan's own. */
 #ifdef WEFT_TSAN
-enum { SYSTEM_THREADS = 2 };
+enum { SYSTEM_THREADS = 3 };
 #else
-enum { SYSTEM_THREADS = 1 };
+enum { SYSTEM_THREADS = 2 };
 #endif
 
 /* Work was made: have someone look for it, if a P is idle and nobody looks. The
@@ -482,9 +608,28 @@ static inline M *rt_enter(void)
     return m;
 }
 
+/* Of the thread's M, even where the caller knows it: see safepoint.c, "The runtime's own frames". */
+static inline bool rt_requested(void)
+{
+    M *m = arch_self();
+    return get(&m->request);
+}
+
 static inline void rt_leave(M *m)
 {
     set_rel(&m->preempt_off, get(&m->preempt_off) - 1); /* pairs with foreign_wait_all() */
+    atomic_signal_fence(memory_order_seq_cst);          /* a tick before this has left a request */
+    if (unlikely(rt_requested()))
+        preempt_pending(false);
+}
+
+/* The same at the end of a call that parks: the caller may change threads. */
+static inline void rt_leave_parking(M *m)
+{
+    set_rel(&m->preempt_off, get(&m->preempt_off) - 1); /* pairs with foreign_wait_all() */
+    atomic_signal_fence(memory_order_seq_cst);          /* a tick before this has left a request */
+    if (unlikely(rt_requested()))
+        preempt_pending(true);
 }
 
 static inline void lock_acquire(M *m, Lock *l, enum Rank rank)
@@ -510,6 +655,22 @@ held:;
 #ifdef WEFT_CHECKED
     lock_note_acquire(m, l, rank);
 #endif
+}
+
+/* In a signal handler: true if it is ours now. By word, as with m == NULL; nobody
+ * who holds sched.lock holds it fast. */
+static inline bool lock_try(Lock *l, enum Rank rank)
+{
+    (void)rank;
+    uint32_t free = 0;
+    if (!atomic_compare_exchange_strong_explicit(&l->word, &free, 1, memory_order_acquire,
+                                                 memory_order_relaxed))
+        return false;
+    l->by_fast = 0;
+#ifdef WEFT_CHECKED
+    lock_note_acquire(NULL, l, rank);
+#endif
+    return true;
 }
 
 static inline void lock_release(Lock *l)
@@ -558,7 +719,8 @@ Slot *stack_get(P *p, int cls);
 void stack_put(P *p, Slot *s);
 void *stack_top(const Slot *s); /* where to start: 16-byte aligned, coloured */
 void stack_bounds(const Slot *s, void **lo, void **hi);
-void stack_flush(P *p); /* p's warm slots and credits to the arena */
+void *stack_floor(const Slot *s); /* (signal) what lies below may be the guard */
+void stack_flush(P *p);           /* p's warm slots and credits to the arena */
 /* Give back memory of slots that have been free for a second; < 1 ms; true: call again */
 bool stack_trim(int64_t now);
 bool stack_trim_pending(void);
@@ -567,6 +729,21 @@ bool stack_owns(const void *addr);               /* (signal) addr lies in a slot
 bool stack_on_fault(void *addr, void *ucontext); /* (signal) what sys_fault_install gets */
 /* (signal) move g's guard down; false: overflow, or not ours */
 bool stack_fault(G *g, void *addr, uintptr_t sp);
+
+/* ---- safepoint.c: what is being interrupted? ---------------------------------- */
+
+int safepoint_init(void); /* start of a run: look at what is loaded. -ENOMEM */
+void safepoint_fini(void);
+/* (signal) pc lies in libc, the loader, an allocator or a sanitizer, or in code called from there as far
+ * as the stack within lo..hi shows: locks that everybody needs may be held. */
+bool safepoint_in_library(void *ucontext, const void *lo, const void *hi);
+/* (signal) The end of a run: code interrupted in the library will go to preempt_left() when it has returned from
+ * there, instead of to *from, if that can be arranged. */
+enum Leave { LEAVE_OUTSIDE, LEAVE_INSIDE, LEAVE_ARRANGED };
+enum Leave safepoint_leave(void *ucontext, const void *lo, const void *hi, uintptr_t *from);
+/* (signal) The code interrupted at ucontext, and every caller of it up to the coroutine's entry, is proved to
+ * keep nothing that belongs to its thread. lo..hi is its stack. No lock, no allocation, bounded. */
+bool safepoint_movable(void *ucontext, const void *lo, const void *hi);
 
 /* ---- netpoll.c --------------------------------------------------------------- */
 
@@ -594,6 +771,8 @@ void *rt_alloc(size_t size);                       /* NULL: none */
 void *rt_alloc_aligned(size_t align, size_t size); /* zeroed */
 void *rt_realloc(void *p, size_t size);
 void rt_free(void *p);
+bool rt_alloc_room(void **room);   /* before a thread is made: it will be able to allocate */
+void rt_alloc_prepare(void *room); /* at its start, or when it could not be made */
 
 /* "weft: fatal: ...", dump, exit status 2 */
 _Noreturn void fatal(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

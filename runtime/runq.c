@@ -230,6 +230,23 @@ static G *pop_global(void)
     return g;
 }
 
+G *runq_get_held(void)
+{
+    assert_held(&sched.lock);
+    G *before = NULL, *g = sched.runq_head;
+    while (g != NULL && !g->held) {
+        before = g;
+        g = g->link;
+    }
+    if (g == NULL || before == NULL)
+        return g != NULL ? pop_global() : NULL;
+    before->link = g->link;
+    if (sched.runq_tail == g)
+        sched.runq_tail = before;
+    set(&sched.runq_n, get(&sched.runq_n) - 1);
+    return g;
+}
+
 G *runq_get_oldest(P *p)
 {
     if (get(&sched.runq_n) == 0)
@@ -240,6 +257,7 @@ G *runq_get_oldest(P *p)
     if (g == NULL)
         g = spilled_first ? pop_global() : spill_oldest();
     lock_release(&sched.lock);
+    spill_trim();
     return g;
 }
 
@@ -258,6 +276,7 @@ G *runq_get_global(M *m, P *p)
     if (n == 0)
         n = spill_take(batch, max);
     lock_release(&sched.lock);
+    spill_trim();
     for (uint32_t i = 1; i < n; i++)
         runq_put(p, batch[i]);
     if (n > 1)

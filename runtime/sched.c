@@ -62,21 +62,44 @@ static G *pick_chaos(M *m, P *p)
     return g != NULL ? g : runq_take_next(p);
 }
 
+/* A hog's turn has come: it runs for a slice, whatever is woken meanwhile. */
+static G *pick_hog(P *p)
+{
+    atomic_fetch_and(&p->attention, ~(uint32_t)ATT_HOG);
+    G *g = hogs_get_turn(p);
+    if (g != NULL)
+        set(&p->spared_tick, get(&p->tick));
+    return g;
+}
+
+/* What waits outside this P's ring, in turn. */
+static G *pick_oldest(P *p, uint32_t tick)
+{
+    G *g = tick / GLOBAL % 2 == 0 ? hogs_get_aside() : NULL;
+    return g != NULL ? g : runq_get_oldest(p);
+}
+
 /* The next G of this P, without looking further than the global queue. */
 static G *pick(M *m, P *p)
 {
-    uint32_t tick = ++p->tick;
+    uint32_t tick = get(&p->tick) + 1;
     G *g;
 
+    set(&p->tick, tick);
     if (unlikely(get(&p->attention) != 0)) {
-        if (get(&p->attention) & (ATT_STOP | ATT_PROCS))
+        uint32_t bits = get(&p->attention);
+        if (bits & (ATT_STOP | ATT_PROCS))
             return &m->g0;
-        if (tick % GLOBAL == 0 && (g = runq_get_oldest(p)) != NULL)
+        if (bits & ATT_HOG && (g = pick_hog(p)) != NULL)
             return g;
-        g = pick_chaos(m, p);
-        return g != NULL ? g : runq_get_global(m, p);
+        if (tick % GLOBAL == 0 && (g = pick_oldest(p, tick)) != NULL)
+            return g;
+        if (bits & ATT_CHAOS) {
+            g = pick_chaos(m, p);
+            return g != NULL ? g : runq_get_global(m, p);
+        }
     }
-    if (unlikely(tick % GLOBAL == 0) && (g = runq_get_oldest(p)) != NULL)
+    if (unlikely(tick % GLOBAL == 0) && (g = pick_oldest(p, tick)) != NULL)
         return g;
     if (get(&p->runnext) != NULL) {
         if (likely(p->streak < STREAK)) {
@@ -99,10 +122,12 @@ static G *pick(M *m, P *p)
 void sched_tick(M *m)
 {
     P *p = m->p;
-    p->ticked = p->tick;
+    p->ticked = get(&p->tick);
     p->now = sys_now();
     if (get(&p->timers.first) <= p->now)
         timer_run(m, p, p->now);
+    if (unlikely(get(&sched.hogs_n) != 0) && hogs_due(p))
+        atomic_fetch_or(&p->attention, ATT_HOG);
     if (get(&sched.waiters) > 0 && get(&sched.poller) == 0 &&
         p->now - get(&sched.polled) > POLL_NS) {
         set(&sched.polled, p->now);
@@ -120,35 +145,73 @@ void sched_arrive(M *m)
         if (unlikely(!commit(m, prev, m->commit_arg)))
             sched_ready(m, prev);
     }
-    if (unlikely(m->p->tick - m->p->ticked >= TICK))
+    if (unlikely(get(&m->p->tick) - m->p->ticked >= TICK))
         sched_tick(m);
+}
+
+void sched_run_timers(M *m)
+{
+    int64_t now = m->p->now = sys_now();
+    for (uint32_t i = 0; i < get_acq(&sched.np); i++)
+        if (get(&sched.p[i]->timers.first) <= now)
+            timer_run(m, sched.p[i], now);
+}
+
+/* next->sp is NULL: it never ran, or it stands still on a thread of its own, which
+ * our g0 will give our P. */
+static G *first_run(M *m, G *next)
+{
+    if (next->slot != NULL) {
+        m->give = next;
+        return &m->g0;
+    }
+    coro_bind(m, next);
+    return next;
 }
 
 /* Continue as next; returns when prev is switched to again, on the M that did. */
 WEFT_NO_TSAN static M *switch_to(M *m, G *prev, G *next)
 {
+    if (unlikely(next->sp == NULL))
+        next = first_run(m, next);
     m->prev = prev;
     m->g = next;
     if (next != &m->g0) {
         P *p = m->p;
         bump(&p->switches, 1);
-        if (unlikely(next->sp == NULL))
-            coro_bind(m, next);
         next->m = m;
         set(&next->state, G_RUNNING);
     }
     note_leave(m, prev, next, false);
+    cxx_leave(m, prev);
     m = arch_switch(&prev->sp, next->sp, m);
+    cxx_arrive(m, m->g);
     note_arrive(m->g);
     sched_arrive(m);
+    return m;
+}
+
+/* In place, on its own thread. */
+static M *park_pinned(M *m, enum Reason why, Commit *commit, void *arg)
+{
+    G *g = m->g;
+    if (g->flags & G_UNPREEMPTIBLE)
+        fatal("a coroutine parks while it has preemption disabled");
+    set(&g->state, G_WAITING);
+    set(&g->reason, (uint8_t)why);
+    g->since = m->p->now;
+    int saved = *m->errno_addr;
+    hold_park(m, commit, arg);
+    *m->errno_addr = saved;
     return m;
 }
 
 M *sched_park(M *m, enum Reason why, Commit *commit, void *arg)
 {
     G *g = m->g;
-    if (unlikely(g->flags & G_FOREIGN))
-        return foreign_park(m, commit, arg, 0);
+    if (unlikely(g->flags & (G_FOREIGN | G_PINNED | G_UNPREEMPTIBLE)))
+        return g->flags & G_FOREIGN ? foreign_park(m, commit, arg, 0)
+                                    : park_pinned(m, why, commit, arg);
     rt_assert(m->preempt_off == 1);
     set(&g->state, G_WAITING);
     set(&g->reason, (uint8_t)why);
@@ -234,10 +297,16 @@ void sched_ready(M *m, G *g)
     }
     rt_assert(get(&g->state) == G_WAITING);
     set(&g->state, G_RUNNABLE);
-    if (unlikely(m->p == NULL))
+    P *p = m->p;
+    if (unlikely(p == NULL)) {
         runq_put_global(g, g, 1);
-    else
-        runq_put_next(m, m->p, g);
+        if (atomic_load(&sched.idle_p) == 0)
+            monitor_alarm();
+    } else {
+        runq_put_next(m, p, g);
+        if (unlikely(get(&p->hog_tick) == get(&p->tick)))
+            set(&m->request, true); /* a hog: what it has woken goes first */
+    }
     idle_wake(m);
 }
 
@@ -273,9 +342,45 @@ static bool commit_yield(M *m, G *g, void *arg)
     return true;
 }
 
+/* For a while it is nobody's: whoever has a P picks it. */
+static bool commit_yield_pinned(M *m, G *g, void *arg)
+{
+    (void)m, (void)arg;
+    set(&g->state, G_RUNNABLE);
+    runq_put_global(g, g, 1);
+    return true;
+}
+
+static bool commit_give_way(M *m, G *g, void *arg)
+{
+    enum HogPlace *place = arg;
+    set(&g->state, G_RUNNABLE);
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    hogs_put(g, *place);
+    lock_release(&sched.lock);
+    idle_wake(m);
+    return true;
+}
+
+M *sched_give_way(M *m, enum HogPlace place)
+{
+    G *g = m->g;
+    G *next = pick(m, m->p);
+    set(&g->reason, WHY_PREEMPTED);
+    g->saved_errno = *m->errno_addr;
+    m->commit = commit_give_way;
+    m->commit_arg = &place; /* on g's stack, where nobody runs before the commit is done */
+    m = switch_to(m, g, next != NULL ? next : &m->g0);
+    *m->errno_addr = g->saved_errno;
+    return m;
+}
+
 M *sched_yield_to_others(M *m)
 {
     G *g = m->g;
+    if (unlikely(g->flags & (G_PINNED | G_UNPREEMPTIBLE)))
+        return g->flags & G_UNPREEMPTIBLE ? m
+                                          : park_pinned(m, WHY_YIELD, commit_yield_pinned, NULL);
     G *next = pick(m, m->p);
     if (next != NULL) {
         set(&g->reason, WHY_YIELD);
@@ -283,7 +388,7 @@ M *sched_yield_to_others(M *m)
         m->commit = commit_yield;
         m = switch_to(m, g, next);
         *m->errno_addr = g->saved_errno;
-    } else if (m->p->tick - m->p->ticked >= TICK) {
+    } else if (get(&m->p->tick) - m->p->ticked >= TICK) {
         sched_tick(m);
     }
     return m;
@@ -298,7 +403,9 @@ void weft_yield(void)
             rt_leave(m);
         return;
     }
-    rt_leave(sched_yield_to_others(m));
+    if (unlikely(m->g->flags & G_UNPREEMPTIBLE))
+        fatal("a coroutine yields while it has preemption disabled");
+    rt_leave_parking(sched_yield_to_others(m));
 }
 
 WEFT_NO_TSAN _Noreturn void sched_exit(M *m)
@@ -306,13 +413,13 @@ WEFT_NO_TSAN _Noreturn void sched_exit(M *m)
     G *g = m->g, *next = pick(m, m->p);
     if (next == NULL)
         next = &m->g0;
+    if (next->sp == NULL)
+        next = first_run(m, next);
     m->commit = coro_reap;
     m->prev = g;
     m->g = next;
     if (next != &m->g0) {
         bump(&m->p->switches, 1);
-        if (next->sp == NULL)
-            coro_bind(m, next);
         next->m = m;
         set(&next->state, G_RUNNING);
     }
@@ -345,13 +452,19 @@ uint32_t sched_attend(M *m)
 void sched_loop(M *m)
 {
     for (;;) {
-        if (m->p != NULL && get(&m->p->attention) != 0)
-            sched_attend(m);
+        if (m->give != NULL) {
+            hold_give(m, m->give);
+            m->give = NULL;
+        }
+        /* The end first: the P of main's M must go to a held coroutine's thread, even if it is one too many,
+         * and from there to the next. Other Ms may leave without (idle_find). */
         if (get(&sched.stopping)) {
-            if (m->p != NULL)
+            if (m->p != NULL && !hold_give_next(m))
                 idle_release_p(m);
             return;
         }
+        if (m->p != NULL && get(&m->p->attention) != 0)
+            sched_attend(m);
         G *g = m->p != NULL ? pick(m, m->p) : NULL;
         if (g == &m->g0)
             continue;
@@ -361,6 +474,9 @@ void sched_loop(M *m)
             return;
         if (m->spinning)
             idle_end_spin(m);
-        switch_to(m, &m->g0, g);
+        if (g->sp == NULL && g->slot != NULL)
+            m->give = g;
+        else
+            switch_to(m, &m->g0, g);
     }
 }

@@ -30,16 +30,16 @@ enum { SPARE = 32 };
 static struct {
     Batch *top, *bottom;
     Batch *spare;
-    uint32_t nspare;
+    _Atomic uint32_t nspare; /* written under S */
 } spill;
 
-static Batch *batch_new(void)
+static Batch *spare_get(void)
 {
     Batch *b = spill.spare;
-    if (b == NULL)
-        return rt_alloc(sizeof *b);
-    spill.spare = b->up;
-    spill.nspare--;
+    if (b != NULL) {
+        spill.spare = b->up;
+        set(&spill.nspare, get(&spill.nspare) - 1);
+    }
     return b;
 }
 
@@ -47,13 +47,19 @@ static void batch_drop(Batch *b)
 {
     *(b->up != NULL ? &b->up->down : &spill.top) = b->down;
     *(b->down != NULL ? &b->down->up : &spill.bottom) = b->up;
-    if (spill.nspare >= SPARE) {
-        rt_free(b);
-        return;
-    }
     b->up = spill.spare;
     spill.spare = b;
-    spill.nspare++;
+    set(&spill.nspare, get(&spill.nspare) + 1);
+}
+
+void spill_trim(void)
+{
+    while (unlikely(get(&spill.nspare) > SPARE)) {
+        lock_acquire(NULL, &sched.lock, RANK_SCHED);
+        Batch *b = spare_get();
+        lock_release(&sched.lock);
+        rt_free(b);
+    }
 }
 
 static void count(int32_t n)
@@ -64,7 +70,12 @@ static void count(int32_t n)
 bool spill_put(P *p, uint32_t head, G *extra)
 {
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
-    Batch *b = batch_new();
+    Batch *b = spare_get();
+    if (b == NULL) { /* not under the lock: hogs.c */
+        lock_release(&sched.lock);
+        b = rt_alloc(sizeof *b);
+        lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    }
     if (b != NULL) {
         for (b->n = 0; b->n < RUNQ / 2; b->n++)
             b->g[b->n] = get(&p->ring[(head + b->n) % RUNQ]);
@@ -117,5 +128,5 @@ void spill_fini(void)
         rt_free(b);
     }
     spill.spare = NULL;
-    spill.nspare = 0;
+    set(&spill.nspare, 0);
 }

@@ -235,6 +235,11 @@ void stack_bounds(const Slot *s, void **lo, void **hi)
     *hi = s->hi;
 }
 
+void *stack_floor(const Slot *s)
+{
+    return s->guard == 0 ? (void *)slot_lo(s) : guard_lo(s) + s->chunk->guard_size;
+}
+
 void stack_flush(P *p)
 {
     Slot *list = NULL;

@@ -24,6 +24,9 @@ static void stats_add_p(weft_stats_t *s, P *p)
     s->switches += get(&p->switches);
     s->steals += get(&p->steals);
     s->timers_fired += get(&p->fired);
+    s->preempt_flagged += get(&p->flagged);
+    s->preempt_handed += get(&p->handed);
+    s->preempt_moved += get(&p->moved);
     s->timers += get(&p->timers.count);
     s->runnable += runq_len(p);
 }
@@ -35,7 +38,7 @@ static void stats_sum(M *m, weft_stats_t *s)
         stats_add_p(s, sched.p[i]);
     s->spawned += get(&sched.foreign_spawned);
     s->netpoll_wakeups = get(&sched.polled_ready);
-    s->runnable += get(&sched.runq_n);
+    s->runnable += get(&sched.runq_n) + get(&sched.hogs_n);
     s->threads = sched.nm;
     s->threads_idle = sched.n_idle_m;
     s->procs = get(&sched.procs);

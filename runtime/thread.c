@@ -2,9 +2,9 @@
  *
  * thread.c: Ms come and go.
  *
- * An M is made when a P has work and no M is idle, up to threads_max; failing
+ * An M is made (maker.c) when a P has work and no M is idle, up to threads_max; failing
  * to make one is no error, the work waits for the Ms there are. An M that has
- * been idle for some seconds ends: it goes to sched.dead_ms, and whoever makes
+ * been idle for some seconds ends: it goes to sched.dead_ms, and who makes
  * the next M, or ends the run, joins it and frees it. Lock: sched.lock.
  */
 #include "annotate.h"
@@ -41,6 +41,7 @@ void thread_enter(M *m)
 {
     arch_set_self(m);
     m->errno_addr = weft_errno();
+    m->cxx = cxx_of_thread();
     m->tid = sys_tid();
     sys_altstack_set(m->altstack, sys_altstack_size());
     sys_timer_slack(true);
@@ -67,10 +68,10 @@ static void thread_main(void *arg)
     M *m = arg;
     thread_enter(m);
     sys_thread_name("weft");
-    P *p = m->next_p;
-    m->next_p = NULL;
-    idle_acquire(m, p);
+    rt_alloc_prepare(m->room);
+    preempt_thread_enter(m);
     sched_loop(m);
+    preempt_thread_leave(m);
     thread_leave(m);
 
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
@@ -85,15 +86,13 @@ static void thread_main(void *arg)
     }
 }
 
-int thread_start(P *p, bool spinning)
+int thread_start(void)
 {
     static _Atomic bool warned;
     thread_reap();
     M *m = thread_new();
     if (m == NULL)
         return -ENOMEM;
-    m->next_p = p;
-    m->spinning = spinning;
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
     bool stopping = get(&sched.stopping);                   /* m0 counts nm once it is set */
     bool room = !stopping && sched.nm <= sched.threads_max; /* m0 is not of our making */
@@ -107,7 +106,11 @@ int thread_start(P *p, bool spinning)
     }
     lock_release(&sched.lock);
     int saved_errno = *weft_errno();
-    int rc = room ? sys_thread_create(&m->thread, thread_main, m) : -EAGAIN;
+    int rc = -EAGAIN;
+    if (room && !rt_alloc_room(&m->room))
+        rc = -ENOMEM;
+    else if (room && (rc = sys_thread_create(&m->thread, thread_main, m)) != 0)
+        rt_alloc_prepare(m->room);
     *weft_errno() = saved_errno;
     if (rc == 0) {
         /* Only a pointer from here on: the thread may have ended already, but

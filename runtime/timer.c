@@ -56,7 +56,7 @@
 
 enum {
     ARITY = 4,
-    CAP_MIN = 64,
+    CAP_MIN = 4096 / sizeof(TimerEntry),
     FRESH = 8, /* most new entries outside the heap */
     CLAIMS = 64,
     BATCH = 128, /* timers fired per hold of the lock */
@@ -112,6 +112,22 @@ static void timer_sift(Timers *ts, uint32_t i, TimerEntry x)
         timer_down(ts->e, ts->heap, i, x);
 }
 
+/* Pages of the system, not malloc's: a heap grows under locks that the monitor takes
+ * too, and a coroutine may be held inside malloc (hold.c). */
+static int timer_resize(Timers *ts, uint32_t cap)
+{
+    TimerEntry *e = sys_reserve(cap * sizeof *e, sys_page());
+    if (e == NULL)
+        return -ENOMEM;
+    if (ts->e != NULL) {
+        memcpy(e, ts->e, ts->n * sizeof *e);
+        sys_release(ts->e, ts->cap * sizeof *e);
+    }
+    ts->e = e;
+    ts->cap = cap;
+    return 0;
+}
+
 static int timer_reserve(Timers *ts, uint32_t n)
 {
     if (likely(n <= ts->cap))
@@ -119,23 +135,7 @@ static int timer_reserve(Timers *ts, uint32_t n)
     uint32_t cap = ts->cap > 0 ? ts->cap : CAP_MIN;
     while (cap < n)
         cap *= 2;
-    TimerEntry *e = rt_realloc(ts->e, cap * sizeof *e);
-    if (e == NULL)
-        return -ENOMEM;
-    ts->e = e;
-    ts->cap = cap;
-    return 0;
-}
-
-/* Peak use is not for ever; half stays free, so that growing is not next. */
-static void timer_shrink(Timers *ts)
-{
-    uint32_t cap = ts->cap / 2;
-    TimerEntry *e = rt_realloc(ts->e, cap * sizeof *e);
-    if (e == NULL)
-        return;
-    ts->e = e;
-    ts->cap = cap;
+    return timer_resize(ts, cap);
 }
 
 /* Sort the new entries in. */
@@ -204,8 +204,8 @@ static void timer_remove(P *p, Timer *t)
         timer_place(ts->e, i, last);
     timer_retract(ts, t->when);
     if (unlikely(ts->cap > CAP_MIN && ts->n < ts->cap / 4))
-        timer_shrink(ts);
-    set_rel(&t->heap, NULL); /* pairs with timer_lock_heap() */
+        timer_resize(ts, ts->cap / 2); /* half stays free, so that growing is not next */
+    set_rel(&t->heap, NULL);           /* pairs with timer_lock_heap() */
 }
 
 static bool timer_rearm(P *p, Timer *t, int64_t when)
@@ -274,7 +274,8 @@ static P *timer_claim(M *m, Timer *t, bool *pending)
 
 static void timer_empty(Timers *ts)
 {
-    rt_free(ts->e);
+    if (ts->e != NULL)
+        sys_release(ts->e, ts->cap * sizeof *ts->e);
     ts->e = NULL;
     ts->n = ts->cap = ts->heap = 0;
     set(&ts->count, 0);

@@ -31,6 +31,14 @@ typedef struct {
 int sys_thread_create(SysThread *t, void (*fn)(void *), void *arg);
 void sys_thread_join(SysThread *t);
 void sys_thread_name(const char *name); /* the calling thread; 15 bytes are kept */
+/* (s) A thread that sleeps is to wake up on the CPU of the caller, who goes to sleep at once. true: it must call
+ * sys_thread_anywhere() then, with what was stored in *was. */
+typedef struct {
+    uint64_t cpus[16];
+} SysCpus;
+bool sys_thread_here(int tid, SysCpus *was);
+void sys_thread_anywhere(const SysCpus *was);
+void sys_thread_brief(void); /* the calling thread runs for some microseconds at a time: let it do so at once */
 void sys_yield(void);
 int sys_tid(void);
 int sys_process_threads(void); /* threads of this process now; -errno when it cannot be told */
@@ -92,7 +100,62 @@ int sys_poller_del(int fd);
 int sys_poller_wait(SysEvent *ev, int n, int64_t timeout);
 void sys_poller_wake(void); /* (s) end a wait that is on or the next one; coalesced */
 
+/* ---- tick.c: the signal that interrupts a thread ---- */
+/* fn runs in signal context on the thread's alternate stack, with this signal blocked besides, when the
+ * thread's tick is due (poked false) or after sys_tick_poke() and sys_tick_nudge() (true). It may be
+ * called when there is no reason, also on a thread that has no tick: it is to look. What is not ours
+ * goes to the handler that was there before. errno is saved around it. */
+typedef void (*SysTickFn)(bool poked, void *ucontext);
+typedef enum {
+    SYS_TICK_TIMER, /* a timer on the thread's CPU clock: rounded up to the kernel's jiffy */
+    SYS_TICK_PERF,  /* perf's software task-clock: microseconds; needs permission; only in user code */
+} SysTickSource;
+typedef struct {
+    _Atomic int tid;      /* 0: not started, or stopped: every call does nothing */
+    int pid;              /* a forked child has neither thread nor tick */
+    int timer;            /* kernel's id; -1 */
+    int fd;               /* perf's; -1 */
+    _Atomic int nudge_fd; /* perf's, opened when first needed; -1 */
+    uint32_t phase;
+    _Atomic int64_t period;
+    _Atomic bool soon; /* the timer was asked for a nudge */
+    int64_t ticked;    /* CPU time of the last tick, where timers nudge */
+    bool was_blocked; /* the thread's mask had the signal before */
+} SysTick;
+int sys_tick_install(int signo, SysTickFn fn); /* 0: SIGURG. -EINVAL: not a signal for this; -EBUSY */
+void sys_tick_remove(void);                    /* put back what was there before, unless someone replaced ours */
+void sys_tick_may_use_perf(bool may);          /* for nudges; true at first */
+bool sys_tick_replaced(void);                  /* somebody else's handler is there now */
+int sys_tick_signal(void);                     /* the signal's number */
+/* The calling thread gets a tick each time it has used period ns of CPU time, never while it is
+ * blocked. A timer's first comes after 0.5 to 1.5 periods, different for different numbers `phase`;
+ * perf's after one. The signal is unblocked. period 0: silent. t: zero at first, and stays where it is
+ * until it is stopped. -errno: no tick (-EACCES, -EPERM: perf is not allowed; -EAGAIN, -EMFILE), but pokes
+ * work, and another source may be tried. */
+int sys_tick_start(SysTick *t, SysTickSource source, int64_t period, uint32_t phase);
+int sys_tick_period(SysTick *t, int64_t period); /* (s) change it; any thread; 0: silent */
+/* The calling thread's; all that was on the way has been delivered. The signal is blocked again if it
+ * was. No period, poke or nudge of t by another thread may be under way. */
+void sys_tick_stop(SysTick *t);
+void sys_tick_poke(const SysTick *t); /* (s) interrupt that thread now, blocked in the kernel or not */
+/* Interrupt that thread as soon as it executes code of its program: no call to the kernel is cut short.
+ * Slower than a poke. Needs perf; without it (-EACCES, -EPERM, ...) or with too many threads that have
+ * been nudged (-EMFILE) the thread's timer does it, some milliseconds later. */
+int sys_tick_nudge(SysTick *t);
+/* (s) fn is called on t's thread: whatever was on the way has arrived, or has merged with what did: signals
+ * of one number do. True: take this tick for a nudge. Before fn looks: a later nudge is a new one. */
+bool sys_tick_seen(SysTick *t);
+bool sys_tick_no_nudge(SysTick *t); /* free what nudges of that thread need, until the next. false: nothing */
+bool sys_tick_block(bool on); /* (s) calling thread: block or unblock the signal. What it was */
+
+/* ---- taskstate.c ---- */
+/* Is the thread running or ready to (1), or blocked in the kernel (0)? -errno: cannot be told. */
+int sys_task_state_open(int tid);   /* a descriptor for the next, or -errno */
+int sys_task_runs(int fd);          /* (s) */
+void sys_task_state_close(int fd);
+
 /* ---- fork.c ---- */
-int sys_atfork_child(void (*fn)(void)); /* call fn in every child made by fork() */
+/* Around every fork() of the process: in the thread that calls it, and in the child */
+int sys_atfork(void (*before)(void), void (*parent)(void), void (*child)(void));
 
 #endif

@@ -38,3 +38,21 @@ void arch_fill_ucontext(const ArchContext *ctx, void *ucontext)
     uc->uc_mcontext.sp = ctx->sp;
     uc->uc_mcontext.regs[29] = ctx->fp;
 }
+
+uintptr_t arch_dwarf_load(const void *ucontext, uintptr_t *reg)
+{
+    const ucontext_t *uc = ucontext;
+    for (int i = 0; i < 31; i++)
+        reg[i] = (uintptr_t)uc->uc_mcontext.regs[i];
+    reg[31] = (uintptr_t)uc->uc_mcontext.sp;
+    reg[32] = (uintptr_t)uc->uc_mcontext.pc;
+    return reg[32];
+}
+
+uintptr_t arch_strip(uintptr_t ret)
+{
+    /* xpaclri, as a hint: a nop where pointers are not signed. */
+    register uintptr_t x30 __asm__("x30") = ret;
+    __asm__("hint #7" : "+r"(x30));
+    return x30;
+}

@@ -54,6 +54,11 @@ static inline void arch_pause(void)
     __asm__ volatile("isb");
 }
 
+/* DWARF's numbers of registers that a walk follows, and of the stack pointer. */
+enum { ARCH_DWARF_REGS = 33, ARCH_DWARF_SP = 31 };
+/* The relocation of a slot in the linkage table: R_AARCH64_JUMP_SLOT. */
+enum { ARCH_JUMP_SLOT = 1026 };
+
 static inline void arch_context(void *sp, ArchContext *out)
 {
     const ArchFrame *f = sp;

@@ -47,3 +47,20 @@ void arch_fill_ucontext(const ArchContext *ctx, void *ucontext)
     reg[REG_RSP] = (greg_t)ctx->sp;
     reg[REG_RBP] = (greg_t)ctx->fp;
 }
+
+uintptr_t arch_dwarf_load(const void *ucontext, uintptr_t *reg)
+{
+    static const uint8_t number[ARCH_DWARF_REGS] = {
+        REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI, REG_RBP, REG_RSP, REG_R8,
+        REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP,
+    };
+    const ucontext_t *uc = ucontext;
+    for (int i = 0; i < ARCH_DWARF_REGS; i++)
+        reg[i] = (uintptr_t)uc->uc_mcontext.gregs[number[i]];
+    return reg[16];
+}
+
+uintptr_t arch_strip(uintptr_t ret)
+{
+    return ret;
+}

@@ -43,6 +43,11 @@ static inline void arch_pause(void)
     __asm__ volatile("pause");
 }
 
+/* DWARF's numbers of registers that a walk follows, and of the stack pointer. */
+enum { ARCH_DWARF_REGS = 17, ARCH_DWARF_SP = 7 };
+/* The relocation of a slot in the linkage table: R_X86_64_JUMP_SLOT. */
+enum { ARCH_JUMP_SLOT = 7 };
+
 static inline void arch_context(void *sp, ArchContext *out)
 {
     const ArchFrame *f = sp;

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * hold.c: coroutines that stand still on their threads.
+ *
+ * A preempted coroutine may be anywhere: in the middle of malloc, with a
+ * thread-local's address in a register, inside printf with the FILE locked in its
+ * thread's name. None of that can be moved, and nothing else may run on its
+ * thread meanwhile. So its thread stops with it, on its park word, inside the
+ * signal handler; only the P goes on, to an M from bed or to the thread of another
+ * held coroutine. The G is then *held*: it is queued like any other, and who
+ * picks it gives its own P to that thread and goes to bed (hold_give). The same
+ * serves coroutines that are pinned to their thread: they park in place.
+ *
+ * Who writes what. Under sched.lock the holder sets g->held, zeroes its park
+ * word, gives up its P and puts g into a queue; whoever gives it a P clears
+ * g->held under sched.lock (so that it is done once), and then
+ *     giver: next_p = p; park = GO (release)      holder: park != 0 (acquire); reads next_p
+ * g->sp is NULL while g is held: the switch looks at that anyway (sched.c), so held
+ * coroutines cost the switch nothing.
+ *
+ * No wake-up is lost: the word is zeroed before anybody can find g, and GO stays
+ * in it until the holder has seen it.
+ *
+ * In a signal handler only the first half runs: one try for sched.lock, lists, one
+ * futex wake, one futex wait. The interrupted code holds none of the runtime's
+ * locks (preempt_off was 0), nobody allocates or waits for anything but the CPU
+ * under sched.lock, so the try fails only for an instant, and then the tick is
+ * asked for again.
+ *
+ * Threads. A handler cannot make one, so there must be one in bed; an M that takes
+ * over a P sees to the next (maker.c). Without any, a held coroutine's own thread can still
+ * take the P: hogs take turns even at the bound of threads, and a P that is lent goes on
+ * to the next coroutine in library code.
+ *
+ * Where. Who passes a P on here goes to sleep at once, so the other thread is to wake up on this
+ * CPU (sys_thread_here): between two hogs on two CPUs a hand-over took 80 us without, 20 with that,
+ * and the kernel often put both hogs on one CPU, until the next jiffy or for 10 ms.
+ *
+ * The end of a run. A thread that holds one gets a P from an M that leaves
+ * (hold_give_next) and END in its word. Where its coroutine was stopped in library
+ * code it goes on until it has left (preempt.c), else it switches to its g0,
+ * which finds that the run is over. Everything on the abandoned stack stays as it is.
+ */
+#include "annotate.h"
+
+enum { GO = 1, END = 2 };
+
+/* S held. The running G of m stands still from here on. */
+static void hold(M *m, void *uc)
+{
+    G *g = m->g;
+    g->held = true;
+    g->sp = NULL;
+    m->holds = true;
+    sched.n_held++;
+    m->stopped_at = uc;
+    m->held_since = sys_now();
+    set(&m->park, 0);
+}
+
+/* m's P is nobody's. */
+static P *drop(M *m)
+{
+    P *p = m->p;
+    set(&m->solo, 0);
+    m->p = NULL;
+    set(&p->m, NULL);
+    set(&p->give_way, false);
+    set(&p->tick, get(&p->tick) + 1); /* what was said of its coroutine is no longer true */
+    return p;
+}
+
+/* S held. g is to get a P: nobody else gives it one. */
+static void claim(G *g)
+{
+    g->held = false;
+    g->m->holds = false;
+    sched.n_held--;
+    g->m->urgent = false;
+}
+
+/* p is nobody's. A hog is one from here on: the monitor would miss it until it runs. */
+static void pass(M *to, P *p, uint32_t how, bool here)
+{
+    to->here = here && sys_thread_here(to->tid, &to->cpus);
+    if (to->hog)
+        set(&p->hog_tick, get(&p->tick));
+    to->hog = false;
+    to->next_p = p;
+    set_rel(&to->park, how); /* pairs with get_acq in await(), and in bed() */
+    sys_unpark(&to->park, 1);
+}
+
+/* Until somebody gives us a P. True: the run is over. */
+static bool await(M *m)
+{
+    uint32_t how;
+    while ((how = get_acq(&m->park)) == 0) /* pairs with pass() */
+        sys_park(&m->park, 0, 0);
+    set(&m->park, 0);
+    if (m->here)
+        sys_thread_anywhere(&m->cpus);
+    m->here = false;
+    P *p = m->next_p;
+    G *g = m->g;
+    m->next_p = NULL;
+    m->stopped_at = NULL;
+    g->m = m;
+    set(&g->state, G_RUNNING);
+    idle_acquire(m, p);
+    return how == END;
+}
+
+/* It goes on: what is left of this thread's tick is left of its slice. */
+static void go_on(M *m, bool hog, bool seen)
+{
+    P *p = m->p;
+    uint32_t tick = get(&p->tick);
+    if (hog) {
+        p->hog_ran = p->now;
+        set(&p->hog_tick, tick);
+    }
+    m->seen_p = hog || seen ? p : NULL;
+    m->seen_tick = tick;
+}
+
+/* S held. To whom p goes: an M in bed if something woken waits, else the next
+ * hog's thread, g; else whoever there is. */
+static M *successor(P *p, bool over, G **g)
+{
+    M *to = NULL;
+    bool lent = p->id >= get(&sched.procs); /* an M out of bed gives it back at once */
+    *g = NULL;
+    if (lent || preempt_work_waits(p))
+        to = idle_get_m();
+    if (to == NULL && (lent ? hogs_urgent() : over) && (*g = hogs_get_held()) != NULL)
+        return (*g)->m;
+    return to != NULL ? to : idle_get_m();
+}
+
+enum Hold hold_running(M *m, void *uc, enum HogPlace place)
+{
+    G *g = m->g, *next;
+    P *p = m->p;
+    if (uc == NULL)
+        lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    else if (!lock_try(&sched.lock, RANK_SCHED))
+        return HOLD_BUSY;
+    bool hog = preempt_is_hog(p), seen = m->seen_p == p && m->seen_tick == get(&p->tick);
+    bool over = place == HOG_LAST || place == HOG_URGENT;
+    M *to = get(&sched.stopping) ? NULL : successor(p, over, &next);
+    if (to == NULL) {
+        lock_release(&sched.lock);
+        return HOLD_NOBODY;
+    }
+    bump(&p->handed, 1);
+    hold(m, uc);
+    drop(m);
+    m->urgent = place == HOG_URGENT;
+    m->hog = hog;
+    set(&g->state, G_RUNNABLE);
+    set(&g->reason, WHY_PREEMPTED);
+    hogs_put(g, place);
+    if (next != NULL)
+        claim(next);
+    else
+        to->took_over = true;
+    lock_release(&sched.lock);
+    pass(to, p, GO, true);
+    if (place == HOG_URGENT)
+        monitor_alarm(); /* in case it has to lend a P */
+    bool end = await(m);
+    go_on(m, hog, seen);
+    if (end && uc == NULL)
+        hold_abandon(m);
+    return HELD;
+}
+
+/* Our P goes on without us, with whatever is queued on it. The end of a run that is
+ * seen here is not waited for; one that comes later finds us (hold_give_next). If we have
+ * been claimed already there is a P under way to us, and we must be there. */
+static void release(M *m)
+{
+    P *p = m->p;
+    M *to = NULL;
+    bool busy = !runq_empty(p);
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    bool stopping = get(&sched.stopping) && m->holds;
+    if (stopping)
+        claim(m->g);
+    else
+        drop(m);
+    if (busy && !stopping)
+        to = idle_get_m();
+    lock_release(&sched.lock);
+    if (stopping)
+        hold_abandon(m);
+    if (to != NULL) {
+        pass(to, p, GO, false);
+        return;
+    }
+    procs_put_back(m, p);
+}
+
+/* Held first, so that it can be found as soon as the commit is done; the P last,
+ * because the commit may hold locks in solo mode (lock.c). If somebody is fast and
+ * gives us a P before we have let go of ours, it waits in next_p. */
+M *hold_park(M *m, Commit *commit, void *arg)
+{
+    G *g = m->g;
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    hold(m, NULL);
+    lock_release(&sched.lock);
+    if (commit != NULL && !commit(m, g, arg))
+        sched_ready(m, g);
+    release(m);
+    if (await(m))
+        hold_abandon(m);
+    return m;
+}
+
+void hold_give(M *m, G *g)
+{
+    P *p = m->p;
+    bool spared = get(&p->spared_tick) == get(&p->tick);
+    if (m->spinning)
+        idle_end_spin(m);
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    bool give = !get(&sched.stopping); /* else it is hold_give_next()'s */
+    if (give) {
+        claim(g);
+        drop(m);
+        if (spared)
+            set(&p->spared_tick, get(&p->tick));
+    }
+    lock_release(&sched.lock);
+    if (give)
+        pass(g->m, p, GO, true);
+}
+
+void hold_rescue(P *p, G *g)
+{
+    assert_held(&sched.lock);
+    claim(g);
+    pass(g->m, p, GO, false);
+}
+
+/* S held. A thread that holds a coroutine, those in library code first. */
+static M *any_holder(void)
+{
+    M *to = NULL;
+    for (M *x = sched.all_ms; x != NULL; x = x->all)
+        if (x->holds && (to == NULL || x->urgent))
+            to = x;
+    return to;
+}
+
+bool hold_give_next(M *m)
+{
+    P *p = m->p;
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    M *to = any_holder();
+    if (to != NULL) {
+        claim(to->g);
+        drop(m);
+    }
+    lock_release(&sched.lock);
+    if (to != NULL)
+        pass(to, p, END, false);
+    return to != NULL;
+}
+
+bool hold_end_one(P *p)
+{
+    assert_held(&sched.lock);
+    M *to = any_holder();
+    if (to == NULL)
+        return false;
+    claim(to->g);
+    pass(to, p, END, false);
+    return true;
+}
+
+WEFT_NO_TSAN void hold_abandon(M *m)
+{
+    G *g = m->g;
+    set(&m->preempt_off, 1);
+    m->abandoned = true;
+    m->prev = g;
+    m->commit = NULL;
+    m->g = &m->g0;
+    note_leave(m, g, &m->g0, true);
+    cxx_leave(m, g);
+    arch_switch(&g->sp, m->g0.sp, m);
+    __builtin_unreachable();
+}
