@@ -172,7 +172,7 @@ static void hand_off_body(void)
     for (int i = 0; i < 8; i++) {
         go(starved, (void *)(intptr_t)i);
         while (__atomic_load_n(&mx.opaque[0], __ATOMIC_RELAXED) / 8 <= (uint32_t)i)
-            weft_yield(); /* until it is counted as a waiter */
+            weft_yield();   /* until it is counted as a waiter */
         weft_sleep(2 * MS); /* it queues */
     }
     weft_sleep(3 * MS);

@@ -428,7 +428,7 @@ static void mark_child(void)
 START_TEST(test_atfork)
 {
     int status;
-    ck_assert_int_eq(sys_atfork_child(mark_child), 0);
+    ck_assert_int_eq(sys_atfork(NULL, NULL, mark_child), 0);
     pid_t pid = fork();
     if (pid == 0)
         _exit(child_mark);
