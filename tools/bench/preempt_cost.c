@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * preempt_cost: what it costs to stop one coroutine that computes and go on with
+ * another, in microseconds, by holding it on its thread and by moving it.
+ *
+ * usage: preempt_cost [ROUNDS]      (default 9)
+ *
+ * A fixed amount of work on one processor under WEFT_DEBUG=preempt=500, once by one
+ * coroutine, so that every tick finds nothing to switch to, and once by two, half
+ * each, so that every tick switches. The difference of the two times, divided by
+ * the number of switches that weft counted, is the cost of one: stopping the one,
+ * going on with the other. A round is A B A B...; the medians count. The ticks
+ * themselves are in both and cancel out; see tick_cost for them.
+ *
+ * All threads are kept on one CPU, where holding costs what it costs. With an idle
+ * CPU beside, the kernel wakes the other thread there, and a sleeping CPU of a virtual
+ * machine takes 50 us to come: the last line, which is not a cost of the CPU in use.
+ */
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <weft.h>
+
+enum { WORK = 150000000, MOST_ROUNDS = 99 };
+
+typedef struct {
+    int coroutines;
+    unsigned flags;
+    int64_t ns;       /* out */
+    uint64_t stopped; /* out */
+} Case;
+
+static void work(void *arg)
+{
+    uint64_t x = 1, n = *(int64_t *)arg > 0 ? (uint64_t) * (int64_t *)arg : 0;
+    for (uint64_t i = 0; i < n; i++) {
+        x = x * 6364136223846793005u + 1442695040888963407u;
+        __asm__ volatile("" : "+r"(x));
+    }
+}
+
+typedef struct {
+    weft_wg_t wg;
+    int64_t n;
+} Job;
+
+static void job(void *arg)
+{
+    Job *j = arg;
+    work(&j->n);
+    weft_wg_done(&j->wg);
+    __asm__ volatile(""); /* no tail call: what it jumps to counts as its code (safepoint.c) */
+}
+
+static int case_main(void *arg)
+{
+    Case *c = arg;
+    Job j = {.n = WORK / c->coroutines};
+    weft_attr_t attr = {.flags = c->flags};
+    weft_stats_t s;
+    int64_t start = weft_now();
+    weft_wg_add(&j.wg, c->coroutines);
+    for (int i = 0; i < c->coroutines; i++)
+        if (weft_go_with(&attr, job, &j) != 0)
+            return 1;
+    weft_wg_wait(&j.wg);
+    c->ns = weft_now() - start;
+    weft_stats(&s);
+    c->stopped = c->flags != 0 ? s.preempt_moved : s.preempt_handed;
+    return 0;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void measure(const char *name, unsigned flags, int rounds)
+{
+    static const weft_config_t cfg = {.procs = 1};
+    double cost[MOST_ROUNDS];
+    uint64_t stopped = 0;
+    for (int i = 0; i < rounds; i++) {
+        Case one = {.coroutines = 1, .flags = flags}, two = {.coroutines = 2, .flags = flags};
+        if (weft_run_with(&cfg, case_main, &one) != 0 || weft_run_with(&cfg, case_main, &two) != 0)
+            exit(1);
+        stopped += two.stopped;
+        cost[i] = two.stopped == 0 ? 0 : (double)(two.ns - one.ns) / (double)two.stopped / 1000;
+    }
+    qsort(cost, (size_t)rounds, sizeof cost[0], by_number);
+    printf("%s\tus\tmedian %.1f\tfrom %.1f to %.1f\t(%llu stops)\n", name, cost[rounds / 2],
+           cost[0], cost[rounds - 1], (unsigned long long)stopped);
+}
+
+int main(int argc, char **argv)
+{
+    int rounds = argc > 1 ? atoi(argv[1]) : 9;
+    if (rounds < 1 || rounds > MOST_ROUNDS) {
+        fprintf(stderr, "usage: preempt_cost [ROUNDS]\n");
+        return 2;
+    }
+    cpu_set_t all, one;
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    setenv("WEFT_DEBUG", "preempt=500", 0);
+    sched_getaffinity(0, sizeof all, &all);
+    sched_setaffinity(0, sizeof one, &one);
+    measure("hold and go on", 0, rounds);
+    measure("move and go on", WEFT_MOVABLE, rounds);
+    sched_setaffinity(0, sizeof all, &all);
+    measure("hold and go on, several CPUs", 0, rounds);
+    return 0;
+}
