@@ -50,6 +50,10 @@ void arch_fill_ucontext(const ArchContext *ctx, void *ucontext);
 bool arch_inject(void *ucontext, void (*fn)(void));
 size_t arch_inject_space(void);
 
+/* In a signal handler that has interrupted a call to the kernel: the call is not begun again, but fails
+ * with EINTR. Without effect where no call is. */
+void arch_fail_syscall(void *ucontext);
+
 /* preempt.S, inject.c: at the end of a run: in a signal handler: code interrupted at ucontext will return to
  * arch_left_entry instead of `from`, which lies at `at`; at == 0: in the interrupted link register. That calls
  * preempt_left() (preempt.c) and, if it returns at all, goes on where it says. false: not found there. */

@@ -26,7 +26,14 @@
  * fork        In a child made by fork() while weft_run() is active only exec
  *             and async-signal-safe calls may be used; weft calls return
  *             -ENOSYS there, but for mutex calls that need not wait; those
- *             that cannot report it end the child with one line.
+ *             that cannot report it end the child with one line. What the
+ *             child executes inherits no timer, no descriptor of weft's and
+ *             no blocked signal: the child has the mask that weft_run() was
+ *             called with, and the handlers that weft_signal_notify() has
+ *             replaced are back. (A mask that was saved before the fork, as
+ *             posix_spawn(), system() and popen() do, is that of a thread,
+ *             and threads that weft has made block all signals: see
+ *             posix_spawnattr_setsigmask().)
  */
 #ifndef WEFT_H
 #define WEFT_H
@@ -40,6 +47,9 @@
 #define WEFT_VERSION_MAJOR 0
 #define WEFT_VERSION_MINOR 1
 #define WEFT_VERSION_PATCH 0
+
+struct addrinfo; /* <netdb.h> */
+struct iovec;    /* <sys/uio.h> */
 
 #ifdef __cplusplus
 extern "C" {
@@ -175,6 +185,29 @@ WEFT_API void weft_preempt_enable(void);
 WEFT_API void weft_thread_lock(void);
 WEFT_API void weft_thread_unlock(void);
 
+/* ---- blocking calls -------------------------------------------------------
+ * A coroutine may block in the kernel, in any function of any library. Its thread waits
+ * there; its processor goes to another thread as soon as weft notices that work waits
+ * for it, within about a millisecond. When the call is over the coroutine goes on where it
+ * is, and waits for a processor at its next weft call. Saying so beforehand, by the calls
+ * below, makes that some 20 microseconds; a call that is over sooner costs next to nothing.
+ * WEFT_MAXTHREADS bounds the threads; beyond it coroutines wait for a thread, none fails.
+ *   When main returns, calls that still block fail with EINTR, and their coroutines go no
+ * further; what waits in a library that does not give up (a pthread mutex) is left
+ * there after a second. With WEFT_DEBUG=preempt=off weft_run() waits for all of them. */
+
+/* What is between enter and exit may block. It runs on this thread, and is not stopped by weft. A
+ * weft call in between is allowed and ends the declaration early; exit is harmless then,
+ * and without enter. On a foreign thread both do nothing. exit may wait for a
+ * processor, but never moves the coroutine to another thread. errno is kept. Go's
+ * entersyscall and exitsyscall. */
+WEFT_API void weft_syscall_enter(void);
+WEFT_API void weft_syscall_exit(void);
+
+/* fn(arg) as such a call, on the caller's stack. What it returns goes to *result, unless result is NULL.
+ * 0; -EINVAL: fn is NULL; -ENOSYS in a forked child, -ENOMEM: fn was not called. */
+WEFT_API int weft_blocking(void *(*fn)(void *), void *arg, void **result);
+
 /* ---- time --------------------------------------------------------------- */
 
 /* Nanoseconds on CLOCK_MONOTONIC. Async-signal-safe. */
@@ -302,8 +335,9 @@ WEFT_API int weft_wg_go(weft_wg_t *wg, void (*fn)(void *), void *arg);
  *
  * Plain file descriptors; the calls look like the system calls of their names
  * and return -errno. weft makes a descriptor non-blocking when it first uses
- * it. Sockets, pipes and terminals park; calls on regular files block the
- * thread. Short counts are returned as they are; EINTR never is. Several
+ * it. Sockets, pipes and terminals park; calls on regular files run as declared
+ * blocking calls (see above). Short counts are returned as they are, and a gigabyte is
+ * the most that one call moves; EINTR never is returned while the run lasts. Several
  * coroutines may wait on one descriptor: all are woken and try again. A
  * descriptor used with weft must be closed with weft_close(): after a plain
  * close(), weft may take a new file with the same number for the old one. */
@@ -316,6 +350,29 @@ enum { WEFT_READ = 1, WEFT_WRITE = 2 };
 WEFT_API ssize_t weft_read(int fd, void *buf, size_t len);
 WEFT_API ssize_t weft_write(int fd, const void *buf, size_t len);
 
+/* The same for n pieces, together as one: 0 to IOV_MAX, else -EINVAL. Park. */
+WEFT_API ssize_t weft_readv(int fd, const struct iovec *iov, int n);
+WEFT_API ssize_t weft_writev(int fd, const struct iovec *iov, int n);
+
+/* The same at the offset at, without moving the file's position. -ESPIPE: fd has none. Park if fd
+ * is no file. */
+WEFT_API ssize_t weft_pread(int fd, void *buf, size_t len, off_t at);
+WEFT_API ssize_t weft_pwrite(int fd, const void *buf, size_t len, off_t at);
+
+/* recvfrom(2) and sendto(2), and their errors besides those of weft_read; with sa NULL, recv(2) and
+ * send(2). flags are the system's; with MSG_DONTWAIT -EAGAIN is returned instead of parking.
+ * MSG_WAITALL does not make counts any longer. Park. */
+WEFT_API ssize_t weft_recvfrom(int fd, void *buf, size_t len, int flags, struct sockaddr *sa,
+                               socklen_t *size);
+WEFT_API ssize_t weft_sendto(int fd, const void *buf, size_t len, int flags,
+                             const struct sockaddr *sa, socklen_t size);
+
+/* Copy len bytes from the regular file in, from *at on (which is moved on) or, if at is NULL, from
+ * its position on, to the descriptor out. The count, less than len at the end of the file or when
+ * out is full. Errors as weft_write's, and -EINVAL: in is no regular file, or out cannot be written
+ * to in this way. Parks for out, and obeys its WEFT_WRITE deadline. */
+WEFT_API ssize_t weft_sendfile(int out, int in, off_t *at, size_t len);
+
 /* The new descriptor is non-blocking and close-on-exec. Parks. */
 WEFT_API int weft_accept(int fd, struct sockaddr *sa, socklen_t *len);
 /* Parks until connected; obeys the WEFT_WRITE deadline. */
@@ -325,8 +382,10 @@ WEFT_API int weft_connect(int fd, const struct sockaddr *sa, socklen_t len);
  * with SO_REUSEADDR; backlog <= 0 means SOMAXCONN. Returns a descriptor.
  * -EHOSTUNREACH if the name does not resolve, -EINVAL for a port out of range. */
 WEFT_API int weft_listen_tcp(const char *host, int port, int backlog);
-/* Connect to host:port, trying each address in turn until the deadline.
- * TCP_NODELAY is set. Name resolution blocks the thread. Parks. */
+/* Connect to host:port, trying each address in turn until the deadline, which is kept also while a
+ * name is looked up (save outside weft_run()). TCP_NODELAY is set. -ETIMEDOUT; -EHOSTUNREACH if the
+ * name does not resolve; -EINVAL, a port out of range or a negative deadline; connect(2)'s.
+ * Parks. */
 WEFT_API int weft_dial_tcp(const char *host, int port, int64_t deadline);
 
 /* Wait until fd is ready for events (WEFT_READ | WEFT_WRITE; errors count as
@@ -341,6 +400,40 @@ WEFT_API int weft_set_deadline(int fd, int which, int64_t deadline);
 
 /* Close fd and wake everyone parked on it with -ECANCELED. -EBADF. */
 WEFT_API int weft_close(int fd);
+
+/* getaddrinfo(3), its arguments and results, as a declared blocking call; freeaddrinfo() frees the
+ * list. The result is 0 or an EAI_* code; when it is EAI_SYSTEM the cause is in errno (ENOSYS in a
+ * forked child): the one case in which weft sets it. */
+WEFT_API int weft_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                              struct addrinfo **list);
+
+/* ---- processes and signals ------------------------------------------------ */
+
+/* waitpid(2): the child's number and *status (may be NULL), 0 with WNOHANG, or -errno: -ECHILD,
+ * -EINVAL, -ENOSYS, -ENOMEM. Waiting for the end of one child (pid > 0, options 0) parks; anything
+ * else that has to wait (any child, a group, WUNTRACED, WCONTINUED, Linux before 5.3) is a declared
+ * blocking call and takes a thread for so long. */
+WEFT_API pid_t weft_waitpid(pid_t pid, int *status, int options);
+
+/* From now on the number of each signal signo that the process gets is sent to c, a channel of int,
+ * without waiting: what c has no room for is dropped, and signals of one number that come close
+ * together may be one, as ever. Any number of channels may listen to a signal, and a channel to any
+ * number of signals; asking twice is asking once. The signal has no other effect meanwhile. While
+ * anybody listens no deadlock is reported. c is kept alive until weft_signal_stop(), or the end of
+ * the run, which ends all this. Go's signal.Notify.
+ *   A signal must not be blocked in all threads of the program; weft's own block all of them, the
+ * thread in weft_run() keeps the mask it had. One that is sent to a thread (raise(),
+ * pthread_kill()) waits there as long as it is blocked: use kill(). System calls of that thread
+ * that are interrupted are restarted (SA_RESTART) or fail with EINTR, see signal(7).
+ * 0; -EINVAL: c is NULL or not of int, signo cannot be handled or belongs to faults (SIGSEGV,
+ * SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS) or is the one that preempts; -EPERM outside weft_run();
+ * -ENOMEM; -EMFILE, -ENFILE. Does not park. */
+WEFT_API int weft_signal_notify(weft_chan_t *c, int signo);
+
+/* c listens to no signal any more. What has come before has been sent to c, or did not fit; what
+ * comes later, of signals that nobody listens to any more, has the effect it had before the first
+ * listened. 0, also when c does not listen. Does not park. Go's signal.Stop. */
+WEFT_API int weft_signal_stop(weft_chan_t *c);
 
 /* ---- seeing inside ------------------------------------------------------ */
 
@@ -367,7 +460,9 @@ typedef struct weft_stats {
     uint64_t preempt_flagged;     /* interruptions left to the code to act on: it was inside weft */
     uint64_t preempt_handed;      /* coroutines stopped on their threads */
     uint64_t preempt_moved;       /* WEFT_MOVABLE coroutines stopped and free to go on anywhere */
-    uint64_t reserved[29];
+    uint64_t retaken_declared;    /* processors taken from coroutines in declared blocking calls */
+    uint64_t retaken_undeclared;  /* from coroutines found blocked in the kernel */
+    uint64_t reserved[27];
 } weft_stats_t;
 
 /* Fill *out; sums over processors, exact when nothing runs. -EINVAL, -EPERM

@@ -304,6 +304,8 @@ bool coro_reap(M *m, G *g, void *arg)
         coro_set_name(g, NULL);
     set(&g->state, G_DEAD);
     bump(&p->exited, 1);
+    if (unlikely(g->flags & G_OWN))
+        atomic_fetch_sub(&sched.own, 1);
     g->link = p->free;
     p->free = g;
     if (unlikely(++p->nfree > CACHE))
@@ -347,6 +349,25 @@ void coro_free_all(void)
 }
 
 /* ---- public ---- */
+
+int coro_go_own(void (*fn)(void *), void *arg, const char *name)
+{
+    G *g;
+    weft_attr_t attr = {.name = name};
+    M *m = rt_enter();
+    if (m == NULL)
+        return get(&sched.forked) ? -ENOSYS : -ENOMEM;
+    int rc = -EPERM;
+    if (get_acq(&sched.active))
+        rc = coro_spawn(m, &attr, fn, arg, (void *)(uintptr_t)fn, &g);
+    if (rc == 0) {
+        g->flags |= G_OWN;
+        atomic_fetch_add(&sched.own, 1);
+        sched_ready(m, g);
+    }
+    rt_leave(m);
+    return rc;
+}
 
 static int go(const weft_attr_t *attr, void (*fn)(void *), void *arg, void *pc)
 {

@@ -6,6 +6,7 @@
  *                              preempt=off  no ticks
  *                              preempt=US   a tick every US microseconds; each ends the slice
  *                              tick=timer   CPU timers only, nothing of perf; tick=perf  perf's clock first
+ *                              blockwarn=MS say which coroutine blocked its thread for so long, undeclared
  *                              threads=1    each coroutine runs on a thread of its own
  *   WEFT_PROCS, WEFT_MAXTHREADS, WEFT_SIGNAL   numbers, read by life.c through debug_env_int()
  *
@@ -85,6 +86,15 @@ static bool debug_tick(const char *value, const char *end)
     return true;
 }
 
+static bool debug_blockwarn(const char *value, const char *end)
+{
+    uint64_t ms;
+    if (!debug_number(value, end, &ms) || ms == 0 || ms > 1000000)
+        return false;
+    sched.blockwarn = (int64_t)ms * 1000000;
+    return true;
+}
+
 static bool debug_threads(const char *value, const char *end)
 {
     uint64_t on;
@@ -98,10 +108,8 @@ static const struct {
     const char *key;
     bool (*parse)(const char *value, const char *end);
 } debug_keys[] = {
-    {"chaos", debug_chaos},
-    {"preempt", debug_preempt},
-    {"threads", debug_threads},
-    {"tick", debug_tick},
+    {"blockwarn", debug_blockwarn}, {"chaos", debug_chaos}, {"preempt", debug_preempt},
+    {"threads", debug_threads},     {"tick", debug_tick},
 };
 
 /* One key=value of [s, end). */
@@ -125,6 +133,7 @@ void debug_init(void)
     sched.slice = -1;
     sched.storm = sched.threads = false;
     sched.tick = TICK_ANY;
+    sched.blockwarn = 0;
     const char *s = secure_getenv("WEFT_DEBUG");
     while (s != NULL && *s != '\0') {
         const char *end = s + strcspn(s, ",");

@@ -48,6 +48,7 @@ const char *const reason_name[WHY_MAX] = {
     [WHY_YIELD] = "yield",
     [WHY_START] = "runnable",
     [WHY_PREEMPTED] = "preempted",
+    [WHY_SYSCALL] = "syscall",
 };
 
 /* ---- the report stack ------------------------------------------------------ */
@@ -195,7 +196,7 @@ static void entry_note(Entry *e, G *g)
 static void visit_count(G *g, void *arg)
 {
     (void)arg;
-    dump.total += get(&g->state) != G_DEAD;
+    dump.total += get(&g->state) != G_DEAD && !(g->flags & G_OWN);
 }
 
 static Entry *entry_same(const G *g)
@@ -212,7 +213,7 @@ static Entry *entry_same(const G *g)
 static void visit_note(G *g, void *arg)
 {
     (void)arg;
-    if (get(&g->state) == G_DEAD || g == dump.self)
+    if (get(&g->state) == G_DEAD || g == dump.self || g->flags & G_OWN)
         return;
     Entry *same = dump.total > ENTRIES ? entry_same(g) : NULL;
     if (same != NULL)
@@ -229,7 +230,7 @@ static const char *entry_state(const Entry *e)
 {
     switch (e->state) {
     case G_RUNNING:
-        return "running";
+        return e->reason == WHY_SYSCALL ? "syscall" : "running";
     case G_RUNNABLE:
         return e->reason == WHY_PREEMPTED ? "runnable, preempted" : "runnable";
     default:
@@ -401,4 +402,41 @@ void dump_overflow(G *g, void *addr, void *ucontext)
     Overflow v = {.ucontext = ucontext, .lo = lo, .hi = hi, .g = g};
     (void)report_run(overflow_body, &v);
     fatal_unguard();
+}
+
+/* ---- undeclared blocking calls: WEFT_DEBUG=blockwarn -------------------------------------- */
+
+typedef struct {
+    const G *g;
+    int64_t ns;
+    uintptr_t pc;
+} Blocked;
+
+static void blocked_body(void *arg, const ArchContext *here)
+{
+    const Blocked *b = arg;
+    uintptr_t frames[16];
+    void *lo, *hi;
+    stack_bounds(b->g->slot, &lo, &hi);
+    uint32_t n = unwind_walk(here, NULL, lo, hi, frames, 16);
+    Out o;
+    out_open(&o, STDERR_FILENO);
+    out_str(&o, "weft: ");
+    print_who(&o, b->g->id, b->g->name);
+    out_str(&o, " blocked its thread for ");
+    out_dec(&o, (uint64_t)b->ns / 1000000);
+    out_str(&o, " ms");
+    if (b->pc != 0) {
+        out_str(&o, " in ");
+        unwind_print(&o, b->pc, true);
+    }
+    out_str(&o, ", undeclared (weft_blocking); its next weft call:\n");
+    print_frames(&o, frames, n, true);
+    out_flush(&o);
+}
+
+void dump_blocked(const G *g, int64_t ns, uintptr_t pc)
+{
+    Blocked b = {g, ns, pc};
+    (void)report_run(blocked_body, &b);
 }

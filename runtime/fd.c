@@ -300,8 +300,14 @@ int fd_close(M **m, int fd)
         }
     }
     netpoll_forget(*m, r);
+    bool file = (w & FD_FILE) != 0, declare = file && (*m)->p != NULL;
     int err = 0;
-    if ((drop(*m, r, 0, &err) & FD_USERS) != 1 && (w & FD_FILE) == 0)
+    if (declare)
+        syscall_begin(*m); /* a file may have something to write back */
+    w = drop(*m, r, 0, &err);
+    if (declare)
+        *m = syscall_end(*m);
+    if ((w & FD_USERS) != 1 && !file)
         await_users(m, r, (uint32_t)(w >> 32));
     return err;
 }

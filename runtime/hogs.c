@@ -131,6 +131,13 @@ G *hogs_get_held(void)
     return l->head != NULL && l->head->held ? list_get(l) : NULL;
 }
 
+bool hogs_next_is_held(void)
+{
+    assert_held(&sched.lock);
+    G *g = first_list()->head;
+    return g != NULL && g->held;
+}
+
 static G *find_held(HogList *l)
 {
     G *before = NULL, *g = l->head;

@@ -124,6 +124,10 @@ static void go_on(M *m, bool hog, bool seen)
     m->seen_tick = tick;
 }
 
+/* S. Who is back from the kernel goes first every other time: what is queued on the P would never run, if
+ * each of them soon blocks again and another is back then. */
+static bool back_turn;
+
 /* S held. To whom p goes: an M in bed if something woken waits, else the next
  * hog's thread, g; else whoever there is. */
 static M *successor(P *p, bool over, G **g)
@@ -131,8 +135,12 @@ static M *successor(P *p, bool over, G **g)
     M *to = NULL;
     bool lent = p->id >= get(&sched.procs); /* an M out of bed gives it back at once */
     *g = NULL;
+    if (!lent && (runq_empty(p) || (back_turn = !back_turn)) && (*g = runq_get_back()) != NULL)
+        return (*g)->m;
     if (lent || preempt_work_waits(p))
         to = idle_get_m();
+    if (to == NULL && !lent && (*g = runq_get_back()) != NULL)
+        return (*g)->m;
     if (to == NULL && (lent ? hogs_urgent() : over) && (*g = hogs_get_held()) != NULL)
         return (*g)->m;
     return to != NULL ? to : idle_get_m();
@@ -192,6 +200,7 @@ static void release(M *m)
         drop(m);
     if (busy && !stopping)
         to = idle_get_m();
+    bool last = sched.idle_ms == NULL;
     lock_release(&sched.lock);
     if (stopping)
         hold_abandon(m);
@@ -200,6 +209,94 @@ static void release(M *m)
         return;
     }
     procs_put_back(m, p);
+    if (last)
+        maker_want(); /* somebody must wait for timers and descriptors */
+}
+
+/* S held. Somebody to whom successor() gives p. */
+static bool have_successor(P *p)
+{
+    if (p->id >= get(&sched.procs))
+        return sched.idle_ms != NULL;
+    return sched.idle_ms != NULL || sched.back_head != NULL || hogs_next_is_held();
+}
+
+/* The M is in the kernel, or was: its coroutine keeps its thread, which will ask for a P when it
+ * enters the runtime again (hold_return). Until the lease is TAKEN nothing has changed. */
+bool hold_retake(M *m, P *p, uint32_t lease)
+{
+    G *next;
+    M *to = NULL;
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    bool can = get(&p->m) == m && !get(&sched.stopping) && have_successor(p);
+    if (can && atomic_compare_exchange_strong(&m->lease, &lease, LEASE_TAKEN)) {
+        to = successor(p, true, &next);
+        drop(m);
+        m->was_p = p;
+        m->out_since = sys_now();
+        sched.n_out++;
+        bump(lease == LEASE_CALL ? &sched.retaken_calls : &sched.retaken_blocked, 1);
+        set(&m->g->reason, WHY_SYSCALL);
+        if (next != NULL)
+            claim(next);
+        else
+            to->took_over = true;
+    }
+    lock_release(&sched.lock);
+    if (to != NULL)
+        pass(to, p, GO, false);
+    else if (!can)
+        maker_want();
+    return to != NULL;
+}
+
+/* S held. */
+static P *any_p(M *m)
+{
+    P *p = m->was_p;
+    if (get(&p->state) != P_IDLE || p->id >= get(&sched.procs) || get(&sched.need_spin) != 0 ||
+        !idle_take_p(p))
+        return idle_get_p_for(m);
+    set(&p->state, P_RUNNING);
+    return p;
+}
+
+/* Its own P, an idle one, or it stands still before the global queue, for whoever is next. */
+enum Hold hold_return(M *m, void *uc)
+{
+    if (uc == NULL)
+        lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    else if (!lock_try(&sched.lock, RANK_SCHED))
+        return HOLD_BUSY;
+    bool stopping = get(&sched.stopping);
+    m->tries = 0;
+    P *p = stopping ? NULL : any_p(m);
+    if (!stopping) {
+        m->out_for = sys_now() - m->out_since;
+        sched.n_out--;
+        set(&m->lease, LEASE_OWN);
+        set(&m->g->reason, WHY_NONE);
+    }
+    if (!stopping && p == NULL) {
+        hold(m, uc);
+        set(&m->g->state, G_RUNNABLE);
+        runq_put_back(m->g);
+    }
+    lock_release(&sched.lock);
+    m->seen_p = NULL;
+    if (stopping)
+        return HOLD_NOBODY;
+    if (p == NULL) {
+        monitor_alarm(); /* hogs may have them all */
+        if (await(m) && uc == NULL)
+            hold_abandon(m);
+        return HELD;
+    }
+    idle_acquire(m, p);
+    set(&p->tick, get(&p->tick) + 1); /* what was said of its last coroutine is no longer true */
+    if (m->spinning)
+        idle_end_spin(m);
+    return HELD;
 }
 
 /* Held first, so that it can be found as soon as the commit is done; the P last,
@@ -285,12 +382,14 @@ WEFT_NO_TSAN void hold_abandon(M *m)
 {
     G *g = m->g;
     set(&m->preempt_off, 1);
+    syscall_abandon(m);
     m->abandoned = true;
     m->prev = g;
     m->commit = NULL;
     m->g = &m->g0;
     note_leave(m, g, &m->g0, true);
     cxx_leave(m, g);
-    arch_switch(&g->sp, m->g0.sp, m);
+    void *gone; /* not g->sp: who finds it in a queue must not take it for one that can go on */
+    arch_switch(&gone, m->g0.sp, m);
     __builtin_unreachable();
 }

@@ -99,20 +99,26 @@ void idle_release_p(M *m)
     lock_release(&sched.lock);
 }
 
-/* An idle P for an M that has none. remember: note in need_spin that there was work. */
-static bool take_any_p(M *m, bool remember)
+P *idle_get_p_for(M *m)
 {
-    lock_acquire(NULL, &sched.lock, RANK_SCHED);
     P *p = idle_get_p();
     bool spin = p != NULL && get(&sched.need_spin) != 0;
     if (spin && !m->spinning) {
         m->spinning = true;
         atomic_fetch_add(&sched.spinning, 1);
     }
+    if (spin)
+        set(&sched.need_spin, 0);
+    return p;
+}
+
+/* An idle P for an M that has none. remember: note in need_spin that there was work. */
+static bool take_any_p(M *m, bool remember)
+{
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    P *p = idle_get_p_for(m);
     if (p == NULL && remember)
         set(&sched.need_spin, 1);
-    else if (spin)
-        set(&sched.need_spin, 0);
     lock_release(&sched.lock);
     if (p == NULL)
         return false;
@@ -321,8 +327,8 @@ static bool everyone_idle(void)
         if (get(&sched.p[i]->state) == P_RUNNING)
             return false;
     return get(&sched.spinning) == 0 && get(&sched.runq_n) == 0 && get(&sched.hogs_n) == 0 &&
-           get(&sched.poller) == 0 && get(&sched.waiters) == 0 && idle_next_timer() == INT64_MAX &&
-           !get(&sched.stopping);
+           sched.n_out == 0 && get(&sched.poller) == 0 && get(&sched.waiters) == 0 &&
+           idle_next_timer() == INT64_MAX && !get(&sched.stopping);
 }
 
 /* Nothing can ever run again, unless a thread that is not ours does something.
@@ -336,7 +342,7 @@ bool idle_check_deadlock(void)
     int threads = sys_process_threads();
     if (threads < 0)
         return false;
-    if ((uint32_t)threads <= sched.nm + SYSTEM_THREADS) {
+    if ((uint32_t)threads <= sched.nm - sched.making + SYSTEM_THREADS) {
         lock_release(&sched.lock);
         fatal_deadlock();
     }
@@ -363,9 +369,9 @@ static void trim(M *m)
 static void take_over(M *m)
 {
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
-    bool last = sched.idle_ms == NULL;
+    bool few = sched.n_idle_m < 2;
     lock_release(&sched.lock);
-    if (last)
+    if (few)
         maker_want();
     sched_run_timers(m);
 }
@@ -468,6 +474,7 @@ static G *rest(M *m, bool *end)
         }
         sched_ready_list(m, list);
         atomic_store(&sched.poller, 0);
+        monitor_alarm(); /* every P is busy, or blocked: what has become ready waits for one */
         /* An M that has given its P back and then found the role taken is going to
          * bed and relies on us, for the timer it had just added say: then we see
          * its P here, and go on (it raises idle_p and reads poller, we store poller and

@@ -20,9 +20,6 @@
 #include <poll.h>
 #include <unistd.h>
 
-/* One system call moves at most this much, so that "short" means short. */
-static const size_t MOST = 1u << 30;
-
 /* ---- entering and leaving ----------------------------------------------------- */
 
 int io_enter(IO *io, int fd)
@@ -57,6 +54,8 @@ static int io_wait(IO *io, unsigned dir, int *why)
 ssize_t io_run(IO *io, unsigned dir, IOTry *attempt, void *arg)
 {
     int last = 0, why = -EAGAIN;
+    if (io_is_file(io))
+        return io_file(io, attempt, arg);
     for (;;) {
         int rc = fd_begin(&io->f, dir);
         if (rc != 0)
@@ -72,17 +71,28 @@ ssize_t io_run(IO *io, unsigned dir, IOTry *attempt, void *arg)
     }
 }
 
-/* ---- read ----------------------------------------------------------------------- */
-
-/* A call on a file may block this thread as long as it likes. */
-static bool io_is_file(const IO *io)
+/* The reference is dropped before a P is asked for: at the end of the run we may stay there. What
+ * was closed meanwhile is then closed by us, which can block as well. */
+ssize_t io_file(IO *io, IOTry *attempt, void *arg)
 {
-    return unlikely((io->f.word & FD_FILE) != 0);
+    bool coroutine = io->m->p != NULL;
+    int rc = fd_begin(&io->f, 0);
+    if (rc != 0)
+        return rc;
+    if (coroutine)
+        syscall_begin(io->m);
+    ssize_t n = attempt(io, arg);
+    fd_end(io->m, &io->f, 0);
+    if (coroutine)
+        io->m = syscall_end(io->m);
+    return n;
 }
+
+/* ---- read ----------------------------------------------------------------------- */
 
 /* The kernel does not move a stack's guard: it says EFAULT, or stops short. So
  * a large buffer on the caller's own stack is touched first. */
-static void io_touch(const void *buf, size_t len)
+void io_touch(const void *buf, size_t len)
 {
     size_t page = 4096;
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
@@ -93,7 +103,12 @@ static void io_touch(const void *buf, size_t len)
     (void)*(const volatile char *)buf;
 }
 
-static ssize_t io_try_read(const IO *io, void *buf, size_t len)
+typedef struct {
+    void *buf;
+    size_t len;
+} Room;
+
+static inline ssize_t io_try_read(IO *io, void *buf, size_t len)
 {
     ssize_t n;
     do {
@@ -101,19 +116,25 @@ static ssize_t io_try_read(const IO *io, void *buf, size_t len)
             n = recv(io->f.fd, buf, len, MSG_DONTWAIT);
         else
             n = read(io->f.fd, buf, len);
-        if (likely(n >= 0))
-            return n;
-        n = -*io->m->errno_addr;
-    } while (n == -EINTR);
-    return n == -EWOULDBLOCK ? -EAGAIN : n;
+        n = io_result(io, n);
+    } while (io_again(io, n));
+    return n;
+}
+
+static ssize_t io_read_file(IO *io, void *arg)
+{
+    const Room *r = arg;
+    return io_try_read(io, r->buf, r->len);
 }
 
 static ssize_t io_read(IO *io, void *buf, size_t len)
 {
     int last = 0, why = -EAGAIN;
+    if (io_is_file(io))
+        return io_file(io, io_read_file, &(Room){buf, len});
     for (;;) {
         ssize_t n = -EAGAIN;
-        if (last || io_is_file(io) || !fd_dry(&io->f, WEFT_READ)) {
+        if (last || !fd_dry(&io->f, WEFT_READ)) {
             int rc = fd_begin(&io->f, WEFT_READ);
             if (rc != 0)
                 return last ? why : rc;
@@ -151,7 +172,7 @@ ssize_t weft_read(int fd, void *buf, size_t len)
     if (unlikely(n != 0))
         return io_leave(&io, n);
     io_touch(buf, len);
-    n = unlikely(len == 0) ? io_read_none(&io) : io_read(&io, buf, len < MOST ? len : MOST);
+    n = unlikely(len == 0) ? io_read_none(&io) : io_read(&io, buf, len < IO_MOST ? len : IO_MOST);
     return io_leave(&io, n);
 }
 
@@ -171,11 +192,9 @@ static ssize_t io_try_write(IO *io, void *arg)
             n = send(io->f.fd, b->buf, b->len, MSG_DONTWAIT | MSG_NOSIGNAL);
         else
             n = write(io->f.fd, b->buf, b->len);
-        if (likely(n >= 0))
-            return n;
-        n = -*io->m->errno_addr;
-    } while (n == -EINTR);
-    return n == -EWOULDBLOCK ? -EAGAIN : n;
+        n = io_result(io, n);
+    } while (io_again(io, n));
+    return n;
 }
 
 ssize_t weft_write(int fd, const void *buf, size_t len)
@@ -187,8 +206,10 @@ ssize_t weft_write(int fd, const void *buf, size_t len)
     if (unlikely(n != 0))
         return io_leave(&io, n);
     io_touch(buf, len);
-    Bytes b = {buf, len < MOST ? len : MOST};
-    if (likely((n = fd_begin(&io.f, 0)) == 0)) {
+    Bytes b = {buf, len < IO_MOST ? len : IO_MOST};
+    if (io_is_file(&io)) {
+        n = io_file(&io, io_try_write, &b);
+    } else if (likely((n = fd_begin(&io.f, 0)) == 0)) {
         n = io_try_write(&io, &b);
         fd_end(io.m, &io.f, 0);
         if (unlikely(n == -EAGAIN))

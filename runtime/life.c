@@ -16,7 +16,8 @@
  *
  * fork: the child has only the thread that called it. If a run is active it
  * marks the runtime dead there (forked), and forgets its own M, so that every
- * entry fails with -ENOSYS.
+ * entry fails with -ENOSYS. Its signals are as the thread of weft_run() found them: the mask of one that
+ * weft made would be inherited by what the child executes, which could not even be ended by SIGTERM.
  */
 #include "annotate.h"
 
@@ -25,6 +26,8 @@
 static const int64_t SLICE = 10000000; /* as Go: a hundred switches a second cost nothing */
 
 static _Atomic uint32_t running; /* 1: somebody is between the two ends of weft_run() */
+
+static sigset_t mask_before; /* of the thread in weft_run() */
 
 typedef struct {
     int (*entry)(void *);
@@ -73,6 +76,11 @@ static void in_forked_child(void)
     if (m != NULL)
         preempt_forked(m);
     set(&sched.forked, true);
+    signal_forked();
+    if (m != NULL && !m->foreign && m != sched.m0)
+        pthread_sigmask(SIG_SETMASK, &mask_before, NULL);
+    else if (m != NULL && m->ticking && m->tick.was_blocked)
+        sys_tick_block(true);
     arch_set_self(NULL);
 }
 
@@ -127,15 +135,19 @@ static void reset_sched(M *m0)
     atomic_store(&sched.waiters, 0);
     atomic_store(&sched.runq_n, 0);
     atomic_store(&sched.foreign_spawned, 0);
+    atomic_store(&sched.own, 0);
     atomic_store(&sched.park_m0, 0);
-    sched.runq_head = sched.runq_tail = NULL;
+    sched.runq_head = sched.runq_tail = sched.back_head = sched.back_tail = NULL;
     hogs_reset();
     sched.idle_ps = NULL;
     sched.idle_ms = NULL;
     sched.n_idle_m = 0;
     sched.dead_ms = NULL;
     sched.nm = 1;
-    sched.n_held = 0;
+    sched.making = sched.n_held = sched.n_out = 0;
+    set(&sched.retaken_calls, 0);
+    set(&sched.retaken_blocked, 0);
+    syscall_reset();
     sched.m0 = m0;
 }
 
@@ -211,8 +223,7 @@ static void abandon(G *g, void *arg)
 static int run(M *m0, Main *main)
 {
     G *g;
-    sigset_t before;
-    pthread_sigmask(SIG_SETMASK, NULL, &before);
+    pthread_sigmask(SIG_SETMASK, NULL, &mask_before);
     preempt_thread_enter(m0);
     idle_acquire(m0, sched.p[0]);
     int rc = coro_spawn(m0, NULL, run_main, main, (void *)(uintptr_t)main->entry, &g);
@@ -228,7 +239,7 @@ static int run(M *m0, Main *main)
     sched_loop(m0);
     preempt_thread_leave(m0);
     if (m0->abandoned) /* in a handler: it will not put the mask back itself */
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        pthread_sigmask(SIG_SETMASK, &mask_before, NULL);
     wait_for_others();
     atomic_store(&sched.active, false);
     return rc;
@@ -262,6 +273,8 @@ static int run_as_m0(M *m0, uint32_t procs, Main *main)
     lock_release(&sched.lock);
     coro_foreach_alone(abandon, m0);
     sema_reset();
+    signal_fini();
+    child_fini();
 no_monitor:
     maker_stop();
 no_maker:

@@ -28,7 +28,7 @@ void maker_want(void)
         sys_unpark(&maker.word, 1);
 }
 
-/* None is in bed, and so many are not on their way there. */
+/* Too few are in bed, and not on their way there. */
 static bool one_is_missing(void)
 {
     enum { AWAKE = 2 }; /* without a P: one in the poller, one that comes or goes */
@@ -36,7 +36,9 @@ static bool one_is_missing(void)
     uint32_t most = get(&sched.procs) + AWAKE;
     for (uint32_t i = get(&sched.procs); i < get_acq(&sched.np); i++)
         most += get(&sched.p[i]->state) == P_RUNNING; /* lent */
-    bool missing = sched.idle_ms == NULL && !get(&sched.stopping) && sched.nm - sched.n_held < most;
+    uint32_t spare = sched.n_out > 0 ? 2 : 1; /* the next P may be taken while one is being made */
+    bool missing = sched.n_idle_m < spare && !get(&sched.stopping) &&
+                   sched.nm - sched.n_held - sched.n_out < most;
     lock_release(&sched.lock);
     return missing;
 }

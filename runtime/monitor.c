@@ -2,8 +2,8 @@
  *
  * monitor.c: a thread without a P that looks after what busy Ms neglect.
  *
- * Polling. While any P runs it wakes every 10 ms. If nobody has looked at the poller
- * or the timers since, it takes the poller's role itself for up to 10 ms and hands
+ * Polling. While any P runs it wakes every millisecond. If nobody has looked at the poller
+ * or the timers for 10 ms, it takes the poller's role itself for up to 10 ms and hands
  * what becomes ready to the global queue. Afterwards, if a P is idle, it wakes
  * an M, which will find nothing else to do and be the poller from then on: an
  * event that is delivered by the M that runs its coroutine saves a thread
@@ -43,7 +43,8 @@
 
 static const int64_t PERIOD = 10000000, SUSPECT_FIRST = 1000000000, SUSPECT_MOST = 16000000000,
                      RETRY = 75000, NUDGE_ANOTHER = 150000, NUDGE_AGAIN = 1000000, SLOW = 1000000,
-                     LEND_NS = 2000000, INSIST_NS = 1000000000, HANDLER_NS = 200000000;
+                     LEND_NS = 2000000, POKE_AGAIN = 10000000, INSIST_NS = 1000000000,
+                     HANDLER_NS = 200000000;
 
 static struct {
     SysThread thread;
@@ -51,10 +52,12 @@ static struct {
     _Atomic bool suspect; /* (a) a deadlock, but for threads that may just be leaving: look again */
     _Atomic uint32_t alarm; /* park word of the naps, 1: come */
     _Atomic bool stop;
-    int64_t stopping; /* since when */
-    int64_t looked;   /* when look_at_handler() did */
-    bool replaced;    /* what it found */
-    uint32_t round;   /* of interrupt_longest() */
+    int64_t stopping;  /* since when */
+    int64_t looked;    /* when look_at_handler() did */
+    bool replaced;     /* what it found */
+    uint32_t round;    /* of interrupt_longest() */
+    uint32_t ended;    /* where end_some() goes on */
+    int64_t poke_from; /* when it may poke blocked ones */
     /* What runs on each P, as it was seen: */
     struct {
         uint32_t tick, tried;
@@ -154,7 +157,7 @@ static bool poll(M *m, int64_t until)
 /* ---- interrupting ---- */
 
 /* The M that holds p, marked; NULL: p changes hands. */
-static M *holder(P *p)
+M *monitor_holder(P *p)
 {
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
     M *m = get(&p->m);
@@ -164,14 +167,25 @@ static M *holder(P *p)
     return m;
 }
 
-static bool runs(const M *m)
+void monitor_let_go(M *m)
+{
+    set_rel(&m->poking, false); /* pairs with preempt_thread_leave() */
+}
+
+int monitor_task_runs(const M *m)
 {
     int fd = sys_task_state_open(m->tid);
     if (fd < 0)
-        return true; /* cannot be told */
+        return fd;
     int rc = sys_task_runs(fd);
     sys_task_state_close(fd);
-    return rc != 0;
+    return rc;
+}
+
+/* Or it cannot be told. */
+static bool sees_run(const M *m)
+{
+    return monitor_task_runs(m) != 0;
 }
 
 /* Threads that stand still need no nudge. */
@@ -200,42 +214,39 @@ static void nudge(M *m)
 }
 
 /* False: it is blocked in the kernel, or p is nobody's. */
-static bool interrupt(P *p, bool even_blocked)
+static bool interrupt(P *p)
 {
-    M *m = holder(p);
+    M *m = monitor_holder(p);
     if (m == NULL)
         return false;
-    bool does = even_blocked || runs(m);
+    bool does = sees_run(m);
     if (does) {
         set(&m->again, false);
         set(&p->give_way, true);
-        if (even_blocked)
-            sys_tick_poke(&m->tick);
-        else
-            nudge(m);
+        nudge(m);
     }
-    set_rel(&m->poking, false); /* pairs with preempt_thread_leave() */
+    monitor_let_go(m);
     return does;
 }
 
 static bool blocked(P *p)
 {
-    M *m = holder(p);
+    M *m = monitor_holder(p);
     bool is = true; /* nobody's for so long: its M waits for memory, say */
     if (m != NULL) {
-        is = !runs(m);
-        set_rel(&m->poking, false);
+        is = !sees_run(m);
+        monitor_let_go(m);
     }
     return is;
 }
 
 static bool wants_again(P *p)
 {
-    M *m = holder(p);
+    M *m = monitor_holder(p);
     bool does = false;
     if (m != NULL) {
         does = get(&m->again);
-        set_rel(&m->poking, false);
+        monitor_let_go(m);
     }
     return does;
 }
@@ -261,8 +272,6 @@ static bool is_slow(P *p, int64_t now)
 static bool hogs_about(int64_t now)
 {
     bool any = get(&sched.hogs_n) > 0;
-    if (sched.slice == 0)
-        return false;
     for (uint32_t i = 0; i < get_acq(&sched.np); i++) {
         P *p = sched.p[i];
         if (get(&p->state) != P_RUNNING)
@@ -327,7 +336,7 @@ static bool interrupt_longest(int64_t now)
         if (now - last < NUDGE_ANOTHER)
             break;
         monitor.seen[p->id].tried = round;
-        if (interrupt(p, false)) {
+        if (interrupt(p)) {
             monitor.seen[p->id].nudged = now;
             return true;
         }
@@ -339,10 +348,10 @@ static bool interrupt_longest(int64_t now)
 static void hasten_all(void)
 {
     for (uint32_t i = 0; i < get_acq(&sched.np); i++) {
-        M *m = get(&sched.p[i]->state) == P_RUNNING ? holder(sched.p[i]) : NULL;
+        M *m = get(&sched.p[i]->state) == P_RUNNING ? monitor_holder(sched.p[i]) : NULL;
         if (m != NULL) {
             preempt_hasten(m);
-            set_rel(&m->poking, false);
+            monitor_let_go(m);
         }
     }
 }
@@ -354,7 +363,7 @@ static bool interrupt_wanted(void)
     for (uint32_t i = 0; i < get_acq(&sched.np); i++) {
         P *p = sched.p[i];
         if (get(&p->state) == P_RUNNING && (i >= get(&sched.procs) || wants_again(p)))
-            any |= interrupt(p, false);
+            any |= interrupt(p);
     }
     return any;
 }
@@ -372,14 +381,6 @@ static bool all_blocked(uint32_t from, int64_t now)
             return false;
     }
     return true;
-}
-
-static bool any_lent(void)
-{
-    for (uint32_t i = get(&sched.procs); i < get_acq(&sched.np); i++)
-        if (get(&sched.p[i]->state) == P_RUNNING)
-            return true;
-    return false;
 }
 
 static void lend_one(bool stuck, int64_t now)
@@ -419,19 +420,20 @@ static void watch(M *m)
 {
     int64_t now = sys_now();
     bool hogs = hogs_about(now);
+    int64_t again = syscall_watch(m, now);
     bool soon = sched.slice != 0 && interrupt_wanted();
     bool waits = somebody_waits(now);
-    if (hogs && atomic_load(&sched.idle_p) == 0 && waits)
+    if (hogs && atomic_load(&sched.idle_p) == 0 && waits && sched.slice != 0)
         soon |= interrupt_longest(now);
     if (sched.slice != 0 && (waits || get(&sched.hogs_n) > 0))
         hasten_all();
     lend(now);
-    int64_t until = now + (soon ? RETRY : hogs_urgent() || any_lent() ? LEND_NS : PERIOD);
-    if (hogs && until > now + SLOW && atomic_load(&sched.idle_p) != 0)
-        until = now + SLOW; /* a P is idle for a moment, between two coroutines */
-    if (hogs && atomic_load(&sched.idle_p) == 0) {
+    int64_t until = now + (soon ? RETRY : SLOW); /* whatever runs may block in the kernel */
+    if (until > again)
+        until = again;
+    if ((hogs || syscall_lasts()) && atomic_load(&sched.idle_p) == 0) {
         if (!poll(m, until))
-            nap(soon ? until : now + SLOW);
+            nap(until < now + SLOW ? until : now + SLOW);
         return;
     }
     nap(until);
@@ -455,8 +457,39 @@ static void end_one(int64_t now)
         procs_add();
 }
 
-/* Those that still run leave for g0 at the next tick; those that are blocked in the
- * kernel, or in library code, have a second. */
+/* Threads with coroutines that run or are blocked in the kernel, with a P or without: some at a time, in the
+ * order of the list, which is that of descending numbers. Blocked ones are poked once in POKE_AGAIN: who waits for a lock
+ * begins to wait again, and must be seen to be blocked (end_one). */
+static void end_some(bool hard, int64_t now)
+{
+    enum { SOME = 16 };
+    M *some[SOME];
+    uint32_t n = 0;
+    bool poke = now >= monitor.poke_from;
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    for (M *m = sched.all_ms; m != NULL && n < SOME; m = m->all)
+        if (!m->foreign && !m->leaving && !m->holds && !m->in_bed && m->id < monitor.ended) {
+            set(&m->poking, true);
+            some[n++] = m;
+        }
+    lock_release(&sched.lock);
+    monitor.ended = n < SOME ? UINT32_MAX : some[n - 1]->id;
+    if (poke && n < SOME)
+        monitor.poke_from = now + POKE_AGAIN;
+    for (uint32_t i = 0; i < n; i++) {
+        bool in_kernel = !sees_run(some[i]);
+        set(&some[i]->again, false);
+        set(&some[i]->in_kernel, in_kernel && poke);
+        if (hard || (in_kernel && poke))
+            sys_tick_poke(&some[i]->tick);
+        else if (!in_kernel && !get(&some[i]->arranged))
+            nudge(some[i]);
+        monitor_let_go(some[i]);
+    }
+}
+
+/* Those that still run leave for g0 at the next tick; calls of those that are blocked in the kernel fail, and those in
+ * library code have a second to leave it. */
 static void end_run(void)
 {
     int64_t now = sys_now();
@@ -466,9 +499,7 @@ static void end_run(void)
     if (hard)
         preempt_insist();
     hogs_about(now); /* for all_blocked() */
-    for (uint32_t i = 0; i < get_acq(&sched.np); i++)
-        if (get(&sched.p[i]->state) == P_RUNNING)
-            interrupt(sched.p[i], hard);
+    end_some(hard, now);
     if (all_blocked(0, now))
         end_one(now);
     nap(now + 2 * RETRY);
@@ -497,6 +528,8 @@ int monitor_start(void)
     set(&monitor.stop, false);
     set(&monitor.suspect, false);
     monitor.stopping = monitor.looked = 0;
+    monitor.ended = UINT32_MAX;
+    monitor.poke_from = 0;
     monitor.replaced = false;
     atomic_store(&sched.monitor, 1);
     monitor.m = thread_new();

@@ -15,7 +15,6 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
 #include <unistd.h>
 
 static int net_errno(const IO *io)
@@ -136,29 +135,6 @@ int weft_connect(int fd, const struct sockaddr *sa, socklen_t len)
     return (int)io_leave(&io, rc);
 }
 
-/* ---- names ---------------------------------------------------------------------------- */
-
-/* Blocks the thread. -EINVAL, -EHOSTUNREACH, -ENOMEM. */
-static int net_resolve(IO *io, const char *host, int port, int flags, struct addrinfo **list)
-{
-    struct addrinfo hints = {
-        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = flags | AI_NUMERICSERV};
-    char service[16];
-    if (port < 0 || port > 65535)
-        return -EINVAL;
-    snprintf(service, sizeof service, "%d", port);
-    switch (getaddrinfo(host, service, &hints, list)) {
-    case 0:
-        return 0;
-    case EAI_MEMORY:
-        return -ENOMEM;
-    case EAI_SYSTEM:
-        return net_errno(io);
-    default:
-        return -EHOSTUNREACH;
-    }
-}
-
 static int net_socket(IO *io, int family, int protocol)
 {
     int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
@@ -202,7 +178,7 @@ static int net_listen(IO *io, const char *host, int port, int backlog)
     struct addrinfo *list;
     if (host == NULL)
         return net_listen_all(io, port, backlog);
-    int rc = net_resolve(io, host, port, AI_PASSIVE, &list);
+    int rc = net_resolve(io, host, port, AI_PASSIVE, 0, &list);
     if (rc != 0)
         return rc;
     rc = -EHOSTUNREACH;
@@ -245,7 +221,7 @@ fail:
 static int net_dial(IO *io, const char *host, int port, int64_t deadline)
 {
     struct addrinfo *list;
-    int rc = net_resolve(io, host, port, 0, &list);
+    int rc = net_resolve(io, host, port, 0, deadline, &list);
     if (rc != 0)
         return rc;
     rc = -EHOSTUNREACH;

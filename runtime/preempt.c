@@ -50,6 +50,8 @@ enum {
     LAZIEST = 8 /* slices */
 };
 
+static const int64_t LEAVE_NS = 10000000;
+
 static _Atomic bool insist;
 static _Atomic uint32_t stopped_inside;  /* at the end of a run, in library code */
 static _Atomic uint64_t stopped_example; /* the id of one of them */
@@ -220,6 +222,8 @@ static void leave(M *m, void *uc)
         if (!get(&insist)) {
             if (how == LEAVE_INSIDE)
                 ask_again(m);
+            set(&m->arranged, how == LEAVE_ARRANGED);
+            set_period(m, LEAVE_NS); /* under a storm it would never get there */
             return;
         }
         set(&stopped_example, m->g->id);
@@ -246,15 +250,9 @@ void preempt_forked(const M *m)
     forked_left = m->left;
 }
 
-static void on_tick(bool poked, void *uc)
+/* The P is the M's own. */
+static void tick_with_p(M *m, bool poked, bool inside, void *uc)
 {
-    M *m = arch_self();
-    if (m == NULL || !m->ticking)
-        return;
-    if (sys_tick_seen(&m->tick))
-        poked = true;
-    if (m->p == NULL || m->g == &m->g0)
-        return; /* between coroutines, or at either end of its life */
     P *p = m->p;
     if (!poked)
         count(m, p);
@@ -263,7 +261,7 @@ static void on_tick(bool poked, void *uc)
         set_period(m, sched.slice);
     else if (!poked)
         be_lazy(m, p);
-    if (get(&m->preempt_off) != 0 || m->g->flags & G_UNPREEMPTIBLE) {
+    if (inside || m->g->flags & G_UNPREEMPTIBLE) {
         if (get(&sched.stopping) || give_way) {
             bump(&p->flagged, 1);
             set(&m->request, true);
@@ -274,6 +272,48 @@ static void on_tick(bool poked, void *uc)
         stop(m, p, uc);
     if (get(&sched.stopping))
         leave(m, uc);
+}
+
+/* It was taken while the coroutine was in the kernel. What computes now has to wait for one, save in a
+ * declared call. */
+static void tick_without_p(M *m, void *uc)
+{
+    set_period(m, sched.slice);
+    if (get(&sched.stopping))
+        leave(m, uc);
+    else if (!m->declared && !(m->g->flags & G_UNPREEMPTIBLE) &&
+             (!in_library(m, uc) || ++m->tries > TRIES))
+        hold_return(m, uc); /* if it is busy the next tick tries again */
+    if (get(&sched.stopping))
+        leave(m, uc);
+}
+
+static void on_tick(bool poked, void *uc)
+{
+    enum { SELDOM = 16 };
+    M *m = arch_self();
+    if (m == NULL || !m->ticking)
+        return;
+    if (sys_tick_seen(&m->tick))
+        poked = true;
+    if (m->g == &m->g0)
+        return; /* between coroutines, or at either end of its life */
+    if (get(&m->arranged) && !get(&insist) && ++m->tries % SELDOM != 0)
+        return; /* it will come by itself, unless by longjmp() */
+    if (get(&sched.stopping) && get(&m->in_kernel)) {
+        set(&m->in_kernel, false);
+        arch_fail_syscall(uc); /* whoever waits is to give it up */
+    }
+    uint32_t off = get(&m->preempt_off);
+    set(&m->preempt_off, off + 1); /* the monitor must not take the P from under us: syscall.c */
+    atomic_signal_fence(memory_order_seq_cst); /* pairs with the membarrier there */
+    if (syscall_settle(m) != LEASE_OWN) {
+        if (off == 0)
+            tick_without_p(m, uc);
+    } else if (m->p != NULL) {
+        tick_with_p(m, poked, off != 0, uc);
+    }
+    set_rel(&m->preempt_off, off);
 }
 
 /* preempt_off is 1. The coroutine may come back on another M. */
@@ -302,7 +342,7 @@ void preempt_pending(bool parks)
     M *m = arch_self();
     if (get(&m->preempt_off) != 0)
         return; /* a call within a call: the outer one comes here too */
-    if (m->p == NULL || m->foreign || m->g->flags & G_UNPREEMPTIBLE) {
+    if (m->foreign || m->g->flags & G_UNPREEMPTIBLE) {
         set(&m->request, false);
         return;
     }
@@ -310,6 +350,9 @@ void preempt_pending(bool parks)
         set(&m->request, false);
         atomic_signal_fence(memory_order_seq_cst); /* a tick from here on counts anew */
         set(&m->preempt_off, 1);
+        atomic_signal_fence(memory_order_seq_cst); /* pairs with the membarrier in syscall.c */
+        if (get(&m->lease) != LEASE_OWN)
+            syscall_back(m);
         m = answer(m, parks);
         set_rel(&m->preempt_off, 0);
         atomic_signal_fence(memory_order_seq_cst); /* a tick before this has left a request */
@@ -355,7 +398,10 @@ void preempt_thread_enter(M *m)
 
 void preempt_thread_leave(M *m)
 {
-    while (get_acq(&m->poking)) /* m has no P: nobody begins to */
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    m->leaving = true; /* and has no P: nobody begins to poke it */
+    lock_release(&sched.lock);
+    while (get_acq(&m->poking))
         sys_yield();
     if (!m->ticking)
         return;

@@ -104,6 +104,7 @@ enum Reason {
     WHY_YIELD,
     WHY_START,     /* never ran yet */
     WHY_PREEMPTED, /* runnable, its slice was over */
+    WHY_SYSCALL,   /* running, and its P was taken */
     WHY_MAX
 };
 
@@ -184,8 +185,9 @@ enum {
     G_SYSTEM = 4,  /* an M's own context (g0) */
     G_MOVABLE = 8, /* WEFT_MOVABLE */
     /* Written by (m): */
-    G_PINNED = 16,       /* weft_thread_lock(): parks in place */
-    G_UNPREEMPTIBLE = 32 /* weft_preempt_disable() */
+    G_PINNED = 16,        /* weft_thread_lock(): parks in place */
+    G_UNPREEMPTIBLE = 32, /* weft_preempt_disable() */
+    G_OWN = 64            /* (c) the runtime's: not counted, not shown */
 };
 
 struct G {
@@ -295,6 +297,13 @@ struct M {
     int64_t trimmed;              /* (m) when it was last called */
     _Atomic bool joinable;        /* (a) thread is set: its creator has come back */
     _Atomic uint32_t preempt_off; /* (a) (m) writes; > 0: inside the runtime */
+    _Atomic uint32_t lease;       /* (a) enum Lease: whose is p? syscall.c */
+    _Atomic uint32_t calls;       /* (a) declared blocking calls; bump() by (m) */
+    P *was_p;                     /* (S) the P that was taken from it */
+    int64_t out_since;            /* (S) when */
+    int64_t out_for;              /* (m) for how long it was without one, the last time */
+    uintptr_t out_at;             /* (S) where it was in the kernel: WEFT_DEBUG=blockwarn */
+    bool declared;                /* (m) within a declared blocking call */
     Commit *commit;               /* (m) pending commit of prev */
     void *commit_arg;             /* (m) */
     G *prev;                      /* (m) what was switched away from */
@@ -304,9 +313,11 @@ struct M {
     G *give;                      /* (m) held: on g0, give it our P */
     _Atomic bool request; /* (a) (m) its handler and itself: look at the lowering of preempt_off */
     _Atomic bool poking;  /* (a) the monitor uses tick: monitor.c */
-    _Atomic bool again;   /* (a) set by (m), cleared by the monitor: poke it again soon */
-    bool ticking;         /* (c) tick has a source */
-    bool was_blocked;     /* (m) during a fork: the user has blocked the tick's signal */
+    _Atomic bool in_kernel;     /* (a) end of a run: it was blocked there when it was poked */
+    _Atomic bool again;         /* (a) set by (m), cleared by the monitor: poke it again soon */
+    bool ticking;               /* (c) tick has a source */
+    bool leaving;               /* (S) this thread's tick is about to end */
+    bool was_blocked;           /* (m) during a fork: the user has blocked the tick's signal */
     uint32_t tries, tries_tick; /* (m) times it would have been stopped but for where it was */
     uint32_t seen_tick;         /* (m) p->tick at the last tick of the clock */
     P *seen_p;                  /* (m) p then */
@@ -315,6 +326,7 @@ struct M {
     bool urgent;           /* (S) in library code */
     bool hog;              /* (S) its slice was over */
     bool took_over;        /* whoever wakes it from bed: the P is from a handler */
+    _Atomic bool arranged; /* (a) it will return to preempt_left(); (m) writes */
     uintptr_t left;        /* (m) where library code would return, but for the end of the run */
     bool abandoned;        /* (m) it left the run out of a signal handler */
     int64_t held_since;    /* (S) */
@@ -342,6 +354,14 @@ struct M {
     const void *stack_lo; /* (c) this thread's own stack, for the fiber calls */
     size_t stack_size;
 #endif
+};
+
+/* syscall.c. Whose is the P of a thread that may be blocked in the kernel? */
+enum Lease {
+    LEASE_OWN,   /* its own */
+    LEASE_ASKED, /* the monitor asks for it; either may decide */
+    LEASE_CALL,  /* a declared blocking call: whoever turns it into OWN or TAKEN has it */
+    LEASE_TAKEN  /* gone: m->p is NULL */
 };
 
 /* ---- the scheduler ------------------------------------------------------------ */
@@ -375,14 +395,18 @@ struct Sched {
     _Atomic uint32_t need_spin; /* (a) work was seen when no P was idle: idle.c */
     _Atomic uint32_t monitor;   /* (a) park word of the monitor: 0 asleep for long, 1 not */
     _Atomic int64_t polled;     /* (a) when somebody last looked at the poller */
+    _Atomic bool watching;      /* (a) the monitor looks at declared calls by itself: syscall.c */
 
     _Alignas(CACHE_LINE) Lock lock; /* RANK_SCHED */
     G *runq_head, *runq_tail;       /* (S) global queue */
+    G *back_head, *back_tail;       /* (S) before it: held ones, back from the kernel */
     P *idle_ps;                     /* (S) */
     M *idle_ms;                     /* (S) LIFO: the warmest first */
     uint32_t n_idle_m;              /* (S) */
     uint32_t nm;                    /* (S) weft's Ms, m0 included */
+    uint32_t making;                /* (S) 1: the thread of one of them may not be there yet */
     uint32_t n_held;                /* (S) Ms whose coroutine stands still with them */
+    uint32_t n_out;                 /* (S) Ms whose P was taken: LEASE_TAKEN */
     uint32_t threads_max;           /* (c) */
     M *all_ms;                      /* (S) */
     M *dead_ms;                     /* (S) exited, to be joined and freed */
@@ -393,6 +417,7 @@ struct Sched {
     int64_t slice;                  /* (c) ns of CPU time; 0: no preemption */
     enum { TICK_ANY, TICK_TIMER, TICK_PERF } tick; /* (c) WEFT_DEBUG=tick=... */
     bool storm;                       /* (c) WEFT_DEBUG=preempt=<us>: each tick ends the slice */
+    int64_t blockwarn;                /* (c) ns, 0: off: WEFT_DEBUG=blockwarn=<ms> */
     bool threads;                     /* (c) WEFT_DEBUG=threads=1: each coroutine pins its thread */
     int signo;                        /* (c) of the tick */
     _Atomic uint64_t chaos;           /* (a) seed, 0: off; changes between runs */
@@ -400,7 +425,9 @@ struct Sched {
     _Atomic uint64_t polled_ready;    /* (a) Gs woken by descriptors; by whoever polls */
     _Atomic uint64_t ids;             /* (a) next id to give to a P's batch */
     _Atomic uint64_t foreign_spawned; /* (a) by threads without a P */
-    _Atomic uint32_t park_m0;         /* (a) m0 waits here for the other Ms to leave */
+    _Atomic uint32_t own;             /* (a) coroutines that are the runtime's */
+    _Atomic uint64_t retaken_calls, retaken_blocked; /* (a) counters; written under S */
+    _Atomic uint32_t park_m0; /* (a) m0 waits here for the other Ms to leave */
 };
 extern struct Sched sched;
 
@@ -438,6 +465,8 @@ uint32_t runq_len(P *p);              /* any, a snapshot */
 G *runq_steal(P *p, P *victim, bool next);
 void runq_drain(P *p, G **head, G **tail, uint32_t *n); /* owner: all, as a list */
 void runq_put_global(G *head, G *tail, uint32_t n);     /* takes S; list linked by link */
+void runq_put_back(G *g); /* S held: a held one, back from the kernel; before the global queue */
+G *runq_get_back(void);   /* S held: the first of these, or NULL */
 G *runq_get_global(M *m, P *p); /* takes S; a fair share, one to run, the rest goes into p's ring */
 G *runq_get_held(void);         /* S held: the first in the global list that is held, or NULL */
 G *runq_get_oldest(P *p);       /* takes S; one that has waited longest outside of the rings */
@@ -448,6 +477,7 @@ G *hogs_get(P *p);                        /* takes S; the next */
 G *hogs_get_turn(P *p);                   /* takes S; the next hog */
 G *hogs_get_aside(void);                  /* takes S; the next that is no hog */
 G *hogs_get_held(void);                   /* S held: the next, if it is held; NULL otherwise */
+bool hogs_next_is_held(void);             /* S held: there is such a one */
 G *hogs_find_held(void);                  /* S held: the first that is held, or NULL */
 G *hogs_get_urgent(int64_t since); /* S held: a held one that has been urgent since then, or NULL */
 bool hogs_urgent(void);            /* there is one */
@@ -479,6 +509,21 @@ enum Hold hold_running(M *m, void *uc, enum HogPlace place);
 void hold_rescue(P *p, G *g);      /* S held: g is held and in no queue; p is nobody's */
 _Noreturn void hold_abandon(M *m); /* end of a run: on to g0, for good */
 
+/* S not held, in the monitor: p's M is in a declared call (lease CALL), or is ASKED. False: it keeps p */
+bool hold_retake(M *m, P *p, uint32_t lease);
+/* m's coroutine goes on, or (uc) its handler returns, with a P again. HOLD_BUSY: only in a handler */
+enum Hold hold_return(M *m, void *uc);
+
+/* syscall.c: a coroutine blocks in the kernel, its P does not */
+void syscall_back(M *m);       /* rt_enter: m->lease is not OWN. m has a P afterwards */
+uint32_t syscall_settle(M *m); /* (signal) preempt_off is raised: the lease, never ASKED */
+void syscall_abandon(M *m);    /* end of a run: m leaves its coroutine; m->p is its own, or NULL */
+void syscall_begin(M *m);      /* inside the runtime: a call to the kernel may block from here on */
+M *syscall_end(M *m);          /* to here */
+int64_t syscall_watch(M *monitor, int64_t now); /* take what is to be taken; when to look again */
+bool syscall_lasts(void); /* the monitor: a declared call was seen to take long */
+void syscall_reset(void); /* start of a run */
+
 /* spill.c: half rings */
 /* Takes S; p's ring from head, and extra. false: no memory */
 bool spill_put(P *p, uint32_t head, G *extra);
@@ -498,6 +543,7 @@ void idle_put_p(P *p);     /* S held: onto the idle list */
 P *idle_get_p(void);       /* S held: off it, or NULL */
 M *idle_get_m(void);       /* S held: an M out of bed, or NULL; the caller must wake it with a P */
 bool idle_take_p(P *p);    /* S held: this one off the list, if it is there */
+P *idle_get_p_for(M *m);   /* S held: one for m, which begins to spin if somebody must; or NULL */
 void idle_acquire(M *m, P *p);                   /* m holds p from now on */
 int64_t idle_next_timer(void);                   /* earliest deadline of all heaps, INT64_MAX */
 void idle_end_spin(M *m);                        /* m was looking and has found */
@@ -539,6 +585,11 @@ void monitor_stop(void);
 void monitor_wake(void);    /* something runs again */
 void monitor_suspect(void); /* a deadlock, but for other threads of the process: look again later */
 void monitor_alarm(void);   /* (signal) there is something to do now */
+M *monitor_holder(
+    P *p); /* the monitor: the M that holds p, marked `poking`; NULL: p changes hands */
+void monitor_let_go(M *m);
+int monitor_task_runs(
+    const M *m); /* 0: its thread is blocked in the kernel; -errno: cannot be told */
 
 /* maker.c */
 int maker_start(void);
@@ -548,6 +599,8 @@ void maker_want(void); /* (signal) see that an M is in bed, to take over a P fro
 /* coro.c */
 /* Made, not yet queued */
 int coro_spawn(M *m, const weft_attr_t *attr, void (*fn)(void *), void *arg, void *pc, G **out);
+/* Outside of the runtime or within: weft_go() of a coroutine that nobody sees. name is constant */
+int coro_go_own(void (*fn)(void *), void *arg, const char *name);
 void coro_bind(M *m, G *g);            /* give g a stack: it is about to run for the first time */
 bool coro_reap(M *m, G *g, void *arg); /* commit: g has ended and is off its stack */
 /* Every G that is not dead; racy while others run */
@@ -603,8 +656,12 @@ static inline M *rt_enter(void)
     M *m = arch_self();
     if (unlikely(m == NULL))
         m = foreign_attach();
-    if (likely(m != NULL))
+    if (likely(m != NULL)) {
         bump(&m->preempt_off, 1);
+        atomic_signal_fence(memory_order_seq_cst); /* pairs with the membarrier in syscall.c */
+        if (unlikely(get(&m->lease) != LEASE_OWN))
+            syscall_back(m);
+    }
     return m;
 }
 
@@ -752,6 +809,12 @@ void netpoll_fini(void);
 /* List (link) of Gs made ready; timeout as sys_poller_wait */
 G *netpoll_look(M *m, int64_t timeout);
 
+/* ---- signal.c, child.c -------------------------------------------------------- */
+
+void signal_fini(void);   /* end of a run: nobody listens */
+void signal_forked(void); /* (signal) in the child: the handlers that were there before */
+void child_fini(void);    /* end of a run, before stacks are freed */
+
 /* ---- sema.c: wait on an address ------------------------------------------------ */
 
 void sema_reset(void); /* end of a run: nobody waits */
@@ -781,6 +844,8 @@ void warn(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* "weft:
 void dump_all(int fd);
 void dump_init(void);                                 /* load the unwinder */
 void dump_overflow(G *g, void *addr, void *ucontext); /* (signal) the report of a stack overflow */
+void dump_blocked(const G *g, int64_t ns,
+                  uintptr_t pc); /* the calling coroutine was blocked at pc; 0: unknown */
 /* (signal) returns, unless the fault is a dump's own that met a stack in use */
 void dump_on_fault(void);
 extern const char *const reason_name[WHY_MAX];

@@ -5,7 +5,8 @@
  * Each P has a ring of 256 Gs and one place in front of it, runnext. Its owner
  * (the M that holds the P) puts at tail; the owner and thieves take from head.
  * What does not fit is spilled (spill.c). The global queue, a list under
- * sched.lock, holds what threads without a P made ready.
+ * sched.lock, holds what threads without a P made ready. Before it come those that are back from
+ * the kernel and have lost their P there (syscall.c): each is held by a thread that waits with it.
  *
  * Ordering. The owner writes ring[tail] and then publishes it by storing tail
  * (release); a thief loads tail (acquire) before it reads the slot. Whoever
@@ -217,10 +218,38 @@ void runq_put_global(G *head, G *tail, uint32_t n)
     lock_release(&sched.lock);
 }
 
+void runq_put_back(G *g)
+{
+    assert_held(&sched.lock);
+    g->link = NULL;
+    if (sched.back_tail != NULL)
+        sched.back_tail->link = g;
+    else
+        sched.back_head = g;
+    sched.back_tail = g;
+    atomic_store(&sched.runq_n, get(&sched.runq_n) + 1); /* seq_cst: see Submission */
+}
+
+G *runq_get_back(void)
+{
+    assert_held(&sched.lock);
+    G *g = sched.back_head;
+    if (g == NULL)
+        return NULL;
+    sched.back_head = g->link;
+    if (sched.back_head == NULL)
+        sched.back_tail = NULL;
+    set(&sched.runq_n, get(&sched.runq_n) - 1);
+    return g;
+}
+
 /* S held. The head of the global queue. */
 static G *pop_global(void)
 {
-    G *g = sched.runq_head;
+    G *g = runq_get_back();
+    if (g != NULL)
+        return g;
+    g = sched.runq_head;
     if (g == NULL)
         return NULL;
     sched.runq_head = g->link;
@@ -233,7 +262,10 @@ static G *pop_global(void)
 G *runq_get_held(void)
 {
     assert_held(&sched.lock);
-    G *before = NULL, *g = sched.runq_head;
+    G *before = NULL, *g = runq_get_back();
+    if (g != NULL)
+        return g;
+    g = sched.runq_head;
     while (g != NULL && !g->held) {
         before = g;
         g = g->link;
@@ -271,6 +303,9 @@ G *runq_get_global(M *m, P *p)
     uint32_t share = get(&sched.runq_n) / get(&sched.procs) + 1, max = RUNQ / 2 + 1;
     if (max > room)
         max = room;
+    if ((batch[0] = runq_get_back()) != NULL)
+        n = share =
+            1; /* alone: in a ring nobody would find that it has a thread (hold.c, successor) */
     while (n < share && n < max && (batch[n] = pop_global()) != NULL)
         n++;
     if (n == 0)

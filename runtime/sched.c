@@ -144,6 +144,8 @@ void sched_arrive(M *m)
         m->commit = NULL;
         if (unlikely(!commit(m, prev, m->commit_arg)))
             sched_ready(m, prev);
+    } else if (unlikely(m->p == NULL)) {
+        return; /* g0, and the coroutine was left at the end of the run without one: hold_abandon() */
     }
     if (unlikely(get(&m->p->tick) - m->p->ticked >= TICK))
         sched_tick(m);

@@ -42,8 +42,10 @@ static void stats_sum(M *m, weft_stats_t *s)
     s->threads = sched.nm;
     s->threads_idle = sched.n_idle_m;
     s->procs = get(&sched.procs);
+    s->retaken_declared = get(&sched.retaken_calls);
+    s->retaken_undeclared = get(&sched.retaken_blocked);
     lock_release(&sched.lock);
-    s->coroutines = stats_alive(s->spawned, s->exited);
+    s->coroutines = stats_alive(s->spawned, s->exited + get(&sched.own));
 }
 
 int weft_stats(weft_stats_t *out)

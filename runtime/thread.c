@@ -86,19 +86,38 @@ static void thread_main(void *arg)
     }
 }
 
+/* m0 is not of our making. If every thread stands still or is blocked in the kernel, there must be one more to wait for
+ * timers and descriptors. */
+static bool there_may_be_more(void)
+{
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    bool may = sched.nm <= sched.threads_max || sched.nm - sched.n_held - sched.n_out == 0;
+    lock_release(&sched.lock);
+    return may;
+}
+
+static void say_once(_Atomic bool *said, const char *what)
+{
+    if (!atomic_exchange(said, true))
+        warn("%s; going on with the %u threads there are", what, sched.nm);
+}
+
 int thread_start(void)
 {
     static _Atomic bool warned;
     thread_reap();
+    if (!there_may_be_more()) {
+        say_once(&warned, "WEFT_MAXTHREADS is reached");
+        return -EAGAIN;
+    }
     M *m = thread_new();
     if (m == NULL)
         return -ENOMEM;
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
-    bool stopping = get(&sched.stopping);                   /* m0 counts nm once it is set */
-    bool room = !stopping && sched.nm <= sched.threads_max; /* m0 is not of our making */
-    uint32_t had = sched.nm;
+    bool room = !get(&sched.stopping); /* m0 counts nm once it is set */
     if (room) {
         sched.nm++;
+        sched.making = 1;
         m->id = ++sched.m_serial;
         m->rng += m->id * 2654435761u;
         m->all = sched.all_ms;
@@ -112,23 +131,23 @@ int thread_start(void)
     else if (room && (rc = sys_thread_create(&m->thread, thread_main, m)) != 0)
         rt_alloc_prepare(m->room);
     *weft_errno() = saved_errno;
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    sched.making = 0;
+    if (room && rc != 0) {
+        unlist(m);
+        sched.nm--;
+    }
+    bool last = rc != 0 && sched.nm == 1 && get(&sched.stopping);
+    lock_release(&sched.lock);
     if (rc == 0) {
-        /* Only a pointer from here on: the thread may have ended already, but
-         * nobody frees it before joinable. */
+        /* Only a pointer: the thread may have ended already, but nobody frees it before joinable. */
         set_rel(&m->joinable, true);
         return 0;
     }
-    if (room) {
-        lock_acquire(NULL, &sched.lock, RANK_SCHED);
-        unlist(m);
-        bool last = --sched.nm == 1 && get(&sched.stopping);
-        lock_release(&sched.lock);
-        if (last)
-            sys_unpark(&sched.park_m0, 1);
-    }
-    if (!stopping && !atomic_exchange(&warned, true))
-        warn("%s; going on with the %u threads there are",
-             room ? "cannot create a thread" : "WEFT_MAXTHREADS is reached", had);
+    if (last)
+        sys_unpark(&sched.park_m0, 1);
+    if (room)
+        say_once(&warned, "cannot create a thread");
     thread_free(m);
     return rc;
 }

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* ---- clock.c ---- */
 int64_t sys_now(void);               /* (s) monotonic */
@@ -41,6 +42,7 @@ void sys_thread_anywhere(const SysCpus *was);
 void sys_thread_brief(void); /* the calling thread runs for some microseconds at a time: let it do so at once */
 void sys_yield(void);
 int sys_tid(void);
+int64_t sys_task_cpu(int tid); /* CPU time that a thread of this process has used; -errno */
 int sys_process_threads(void); /* threads of this process now; -errno when it cannot be told */
 int sys_ncpu(void);            /* min(affinity mask, cgroup limit rounded up), >= 1 */
 bool sys_membarrier_init(void); /* true: sys_membarrier() works */
@@ -153,9 +155,32 @@ bool sys_tick_block(bool on); /* (s) calling thread: block or unblock the signal
 int sys_task_state_open(int tid);   /* a descriptor for the next, or -errno */
 int sys_task_runs(int fd);          /* (s) */
 void sys_task_state_close(int fd);
+uintptr_t sys_task_pc(int tid); /* where a thread that is blocked will go on; 0: it is not, or that cannot be told */
 
 /* ---- fork.c ---- */
 /* Around every fork() of the process: in the thread that calls it, and in the child */
 int sys_atfork(void (*before)(void), void (*parent)(void), void (*child)(void));
+
+/* ---- sendfile.c ---- */
+/* As sendfile(2), but -errno, and never SIGPIPE */
+ssize_t sys_sendfile(int out, int in, off_t *at, size_t len);
+
+/* ---- child.c ---- */
+/* A descriptor, close-on-exec, that reports SYS_IN once the process has ended; -errno: there is no such thing */
+int sys_child_open(pid_t pid);
+
+/* ---- signals.c: the program's own signals ---- */
+enum { SYS_SIGNALS = 64 }; /* the highest that can be watched */
+/* fn is called in signal context, on the alternate stack if the thread has one. True: that was all; false: on
+ * to the handler that was there before. errno is saved around it. */
+typedef bool (*SysSignalFn)(int signo);
+int sys_signal_watch(int signo, SysSignalFn fn); /* -EINVAL: not that one. fn is the same at each call */
+void sys_signal_unwatch(int signo); /* put back what was there before, unless someone replaced ours. (s) */
+/* One bell: ringing makes its descriptor readable, hushing unreadable again; what was done before a ring is
+ * seen after the hush that follows. */
+int sys_bell_open(void); /* the descriptor, non-blocking; -EMFILE, -ENFILE */
+void sys_bell_close(void);
+void sys_bell_ring(void); /* (s) */
+int sys_bell_hush(void);  /* 0: it had rung; -EAGAIN */
 
 #endif

@@ -4,7 +4,9 @@
  * frame of a context, and Linux's signal frame. */
 #include "arch/arch.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 
 extern const char arch_start[]; /* in arch_entry: switch.S */
@@ -37,6 +39,18 @@ void arch_fill_ucontext(const ArchContext *ctx, void *ucontext)
     uc->uc_mcontext.pc = ctx->pc;
     uc->uc_mcontext.sp = ctx->sp;
     uc->uc_mcontext.regs[29] = ctx->fp;
+}
+
+/* A call that is to be begun again has its own instruction for the next one. */
+__attribute__((no_sanitize("address"))) void arch_fail_syscall(void *ucontext)
+{
+    enum { SVC = 0xd4000001, NUMBER = 8 };
+    ucontext_t *uc = ucontext;
+    if (*(const uint32_t *)uc->uc_mcontext.pc != SVC ||
+        uc->uc_mcontext.regs[NUMBER] == SYS_rt_sigreturn)
+        return;
+    uc->uc_mcontext.pc += 4;
+    uc->uc_mcontext.regs[0] = (uint64_t)-EINTR;
 }
 
 uintptr_t arch_dwarf_load(const void *ucontext, uintptr_t *reg)

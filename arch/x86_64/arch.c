@@ -4,7 +4,9 @@
  * frame of a context, and Linux's signal frame. */
 #include "arch/arch.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 
 extern const char arch_start[]; /* in arch_entry: switch.S */
@@ -46,6 +48,19 @@ void arch_fill_ucontext(const ArchContext *ctx, void *ucontext)
     reg[REG_RIP] = (greg_t)ctx->pc;
     reg[REG_RSP] = (greg_t)ctx->sp;
     reg[REG_RBP] = (greg_t)ctx->fp;
+}
+
+/* A call that is to be begun again has its own instruction for the next one. */
+__attribute__((no_sanitize("address"))) void arch_fail_syscall(void *ucontext)
+{
+    static const uint8_t syscall_insn[2] = {0x0f, 0x05};
+    ucontext_t *uc = ucontext;
+    greg_t *reg = uc->uc_mcontext.gregs;
+    const uint8_t *pc = (const uint8_t *)reg[REG_RIP];
+    if (pc[0] != syscall_insn[0] || pc[1] != syscall_insn[1] || reg[REG_RAX] == SYS_rt_sigreturn)
+        return;
+    reg[REG_RIP] += 2;
+    reg[REG_RAX] = -EINTR;
 }
 
 uintptr_t arch_dwarf_load(const void *ucontext, uintptr_t *reg)

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -46,4 +47,21 @@ int sys_task_runs(int fd)
 void sys_task_state_close(int fd)
 {
     fds_close(fd);
+}
+
+/* "number argument... sp pc", or "-1 sp pc", or "running". */
+uintptr_t sys_task_pc(int tid)
+{
+    char path[64], buf[256];
+    int saved = errno;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", tid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, buf, sizeof(buf) - 1);
+    if (fd >= 0)
+        close(fd);
+    errno = saved;
+    buf[n < 0 ? 0 : n] = '\0';
+    const char *last = strrchr(buf, ' ');
+    return last != NULL ? (uintptr_t)strtoull(last + 1, NULL, 16) : 0;
 }
