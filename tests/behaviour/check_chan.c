@@ -27,7 +27,11 @@ static void send_int(weft_chan_t *c, int v)
 
 static void settle(void)
 {
+#ifdef WEFT_TSAN
+    weft_sleep(4000000);
+#else
     weft_sleep(1000000); /* long enough for others to reach their park */
+#endif
 }
 
 /* ---- Go: TestChan -------------------------------------------------------------------- */

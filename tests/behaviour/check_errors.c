@@ -11,6 +11,7 @@
 
 #include <check.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
@@ -20,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -93,6 +95,8 @@ static void make_things(void)
 static char byte;
 static int word;
 static void *bound;
+static struct iovec piece = {&byte, 1};
+static struct addrinfo *list;
 static weft_stats_t stats;
 static struct sockaddr_un nowhere = {.sun_family = AF_UNIX, .sun_path = "/nonexistent/weft"};
 
@@ -198,6 +202,17 @@ CALL(c_wg_wait, weft_wg_wait(&thing.one))
 CALL(c_wg_go, weft_wg_go(&thing.zero, nothing, NULL))
 CALL(c_read, weft_read(thing.pipe[0], &byte, 1))
 CALL(c_write, weft_write(thing.pipe[1], &byte, 0))
+CALL(c_readv, weft_readv(thing.pipe[0], &piece, 1))
+CALL(c_writev, weft_writev(thing.pipe[1], &piece, 0))
+CALL(c_pread, weft_pread(thing.pipe[0], &byte, 1, 0))
+CALL(c_pwrite, weft_pwrite(thing.pipe[1], &byte, 1, 0))
+CALL(c_recvfrom, weft_recvfrom(thing.pipe[0], &byte, 1, 0, NULL, NULL))
+CALL(c_sendto, weft_sendto(thing.pipe[0], &byte, 1, 0, NULL, 0))
+CALL(c_sendfile, weft_sendfile(thing.pipe[1], thing.pipe[0], NULL, 1))
+CALL(c_getaddrinfo, weft_getaddrinfo("127.0.0.1", NULL, NULL, &list))
+CALL(c_waitpid, weft_waitpid(getpid(), NULL, 0))
+CALL(c_notify, weft_signal_notify(thing.empty, SIGUSR1))
+CALL(c_signal_stop, weft_signal_stop(thing.empty))
 CALL(c_accept, weft_accept(thing.listener, NULL, NULL))
 CALL(c_connect, connect_nowhere())
 CALL(c_listen, listen_close())
@@ -255,6 +270,17 @@ static const struct {
     {"wg_go", c_wg_go, -EPERM, -ENOSYS},
     {"read", c_read, -EPERM, -ENOSYS},
     {"write", c_write, 0, -ENOSYS},
+    {"readv", c_readv, -EPERM, -ENOSYS},
+    {"writev", c_writev, 0, -ENOSYS},
+    {"pread", c_pread, -ESPIPE, -ENOSYS},
+    {"pwrite", c_pwrite, -ESPIPE, -ENOSYS},
+    {"recvfrom", c_recvfrom, -ENOTSOCK, -ENOSYS},
+    {"sendto", c_sendto, -ENOTSOCK, -ENOSYS},
+    {"sendfile", c_sendfile, -EINVAL, -ENOSYS},
+    {"getaddrinfo", c_getaddrinfo, 0, EAI_SYSTEM},
+    {"waitpid", c_waitpid, -ECHILD, -ENOSYS},
+    {"signal_notify", c_notify, -EPERM, -ENOSYS},
+    {"signal_stop", c_signal_stop, 0, -ENOSYS},
     {"accept", c_accept, -EPERM, -ENOSYS},
     {"connect", c_connect, -ENOENT, -ENOSYS},
     {"listen_tcp", c_listen, 0, -ENOSYS},

@@ -46,7 +46,11 @@ static weft_case_t on_send(weft_chan_t *c, int *v)
 
 static void settle(void)
 {
+#ifdef WEFT_TSAN
+    weft_sleep(4 * MS);
+#else
     weft_sleep(MS); /* long enough for others to reach their park */
+#endif
 }
 
 /* ---- Go: TestNonblockSelectRace, TestNonblockSelectRace2 ------------------------------- */

@@ -92,12 +92,12 @@ static void use(const int p[2])
 }
 
 /* Until the reader is parked. It has begun, and the number of its next call is
- * still ours: so wait rather long before closing. */
+ * still ours: so wait rather long before closing; longer if it may be stopped in between. */
 static void settle(Left *l)
 {
     while (!l->began)
         weft_yield();
-    weft_sleep(2000000);
+    weft_sleep(getenv("WEFT_DEBUG") != NULL ? 30000000 : 2000000);
 }
 
 static void worker(void *arg)

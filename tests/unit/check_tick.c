@@ -90,14 +90,14 @@ static void spin(int64_t ns)
             ;
 }
 
-/* Until there have been n ticks more; returns how many there should have been. Fewer
- * come where a hypervisor takes time that the kernel counts as the thread's. */
+/* Until there have been n ticks more; returns how many can have been due, by the time that has passed: to
+ * perf a machine that stands still runs. */
 static int spin_ticks(Ticked *t, int n, int64_t period)
 {
-    int64_t start = cpu_now();
+    int64_t start = sys_now();
     for (int i = 0, at_least = t->ticks + n; i < 20 * n && t->ticks < at_least; i++)
         spin(period);
-    return (int)((cpu_now() - start) / period);
+    return (int)((sys_now() - start) / period);
 }
 
 static Ticked *ticked(void)
