@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { REPETITIONS_MAX = 101, HOUR_S = 3600, BATCH = 100, IDLE_TIMERS = 32768 };
@@ -203,6 +204,15 @@ static void mutex_run(int64_t n)
     }
 }
 
+/* A declared call that is over at once, and nobody wants the processor. */
+static void syscall_run(int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        weft_syscall_enter();
+        weft_syscall_exit();
+    }
+}
+
 struct sky {
     weft_chan_t *c;
     int64_t num, size;
@@ -264,6 +274,38 @@ static void sleep50(void)
     }
     print("sleep50_p50", p50, repetitions);
     print("sleep50_p99", p99, repetitions);
+}
+
+/* ---- what a declaration adds to a real call ------------------------------------------ */
+
+enum { CALLS = 1000, BATCHES = 500 };
+
+static double getppids(bool declared)
+{
+    int64_t t = weft_now();
+    for (int i = 0; i < CALLS; i++) {
+        if (declared)
+            weft_syscall_enter();
+        syscall(SYS_getppid);
+        if (declared)
+            weft_syscall_exit();
+    }
+    return (double)(weft_now() - t);
+}
+
+/* The difference of two large figures: in small batches in turn, so that both drift alike. */
+static void syscall_call(void)
+{
+    double v[REPETITIONS_MAX], with, without;
+    for (int r = 0; r < repetitions; r++) {
+        with = without = 0;
+        for (int i = 0; i < BATCHES; i++) {
+            without += getppids(false);
+            with += getppids(true);
+        }
+        v[r] = (with - without) / CALLS / BATCHES;
+    }
+    print("syscall_call", v, repetitions);
 }
 
 /* ---- parked coroutines: memory, creation, end ---------------------------------------- */
@@ -344,6 +386,8 @@ static const struct bench {
      .before = timer_idle_setup,
      .after = timer_idle_teardown},
     {.name = "mutex", .n = 5000000, .run = mutex_run},
+    {.name = "syscall", .n = 10000000, .run = syscall_run},
+    {.name = "syscall_call", .whole = syscall_call},
     {.name = "sleep50", .whole = sleep50},
     {.name = "parked", .whole = parked},
 };

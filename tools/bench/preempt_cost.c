@@ -4,6 +4,7 @@
  * another, in microseconds, by holding it on its thread and by moving it.
  *
  * usage: preempt_cost [ROUNDS]      (default 9)
+ *        preempt_cost slice [PAIRS]  (default 61)
  *
  * A fixed amount of work on one processor under WEFT_DEBUG=preempt=500, once by one
  * coroutine, so that every tick finds nothing to switch to, and once by two, half
@@ -15,14 +16,20 @@
  * All threads are kept on one CPU, where holding costs what it costs. With an idle
  * CPU beside, the kernel wakes the other thread there, and a sleeping CPU of a virtual
  * machine takes 50 us to come: the last line, which is not a cost of the CPU in use.
+ *
+ * `slice`: what a busy loop loses to the ticks of an ordinary run when nothing waits: the same work
+ * of half a second under WEFT_DEBUG=preempt=off and with a slice of 10 ms, in turns, in CPU time of the thread; the median of
+ * the differences of pairs, and of pairs without ticks in both, which says what to make of it.
  */
 
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 #include <weft.h>
 
-enum { WORK = 150000000, MOST_ROUNDS = 99 };
+enum { WORK = 150000000, SLICE_WORK = 250000000, MOST_ROUNDS = 99, MOST_PAIRS = 9999 };
 
 typedef struct {
     int coroutines;
@@ -94,8 +101,56 @@ static void measure(const char *name, unsigned flags, int rounds)
            cost[0], cost[rounds - 1], (unsigned long long)stopped);
 }
 
+/* ---- slice ------------------------------------------------------------------------ */
+
+static int lonely_main(void *arg)
+{
+    struct timespec from, to;
+    int64_t n = SLICE_WORK;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+    work(&n);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
+    *(double *)arg = (double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec);
+    return 0;
+}
+
+static double lonely(const char *debug)
+{
+    static const weft_config_t cfg = {.procs = 1};
+    double ns = 0;
+    setenv("WEFT_DEBUG", debug, 1);
+    if (weft_run_with(&cfg, lonely_main, &ns) != 0)
+        exit(1);
+    return ns;
+}
+
+/* In per cent of without. The order of the two changes, for a machine that gets slower or faster meanwhile. */
+static void compare_slices(const char *name, const char *with, int pairs)
+{
+    static double lost[MOST_PAIRS];
+    for (int i = 0; i < pairs; i++) {
+        double first = lonely(i % 2 == 0 ? "preempt=off" : with);
+        double second = lonely(i % 2 == 0 ? with : "preempt=off");
+        lost[i] = i % 2 == 0 ? (second / first - 1) * 100 : (first / second - 1) * 100;
+    }
+    qsort(lost, (size_t)pairs, sizeof lost[0], by_number);
+    printf("%s\t%%\tmedian %.3f\tquartiles %.3f %.3f\t(%d pairs)\n", name, lost[pairs / 2],
+           lost[pairs / 4], lost[pairs * 3 / 4], pairs);
+}
+
+static int slice_cost(int pairs)
+{
+    if (pairs < 1 || pairs > MOST_PAIRS)
+        return 2;
+    compare_slices("no ticks against none", "preempt=off", pairs);
+    compare_slices("ticks against none", "", pairs);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "slice") == 0)
+        return slice_cost(argc > 2 ? atoi(argv[2]) : 61);
     int rounds = argc > 1 ? atoi(argv[1]) : 9;
     if (rounds < 1 || rounds > MOST_ROUNDS) {
         fprintf(stderr, "usage: preempt_cost [ROUNDS]\n");

@@ -12,7 +12,9 @@ import (
 	"runtime"
 	"sort"
 	"sync"
+	"syscall"
 	"time"
+	_ "unsafe" // for go:linkname
 )
 
 var (
@@ -145,6 +147,49 @@ func mutex(n int) {
 	}
 }
 
+// What package syscall itself calls; by itself, as in Go's BenchmarkSyscall. The
+// empty assembly file beside this one lets functions be without a body.
+//
+//go:linkname entersyscall runtime.entersyscall
+func entersyscall()
+
+//go:linkname exitsyscall runtime.exitsyscall
+func exitsyscall()
+
+func syscallPair(n int) {
+	for i := 0; i < n; i++ {
+		entersyscall()
+		exitsyscall()
+	}
+}
+
+func getppids(declared bool) float64 {
+	t := time.Now()
+	if declared {
+		for i := 0; i < 1000; i++ {
+			syscall.Syscall(syscall.SYS_GETPPID, 0, 0, 0)
+		}
+	} else {
+		for i := 0; i < 1000; i++ {
+			syscall.RawSyscall(syscall.SYS_GETPPID, 0, 0, 0)
+		}
+	}
+	return float64(time.Since(t).Nanoseconds())
+}
+
+func syscallCall() {
+	var v []float64
+	for r := 0; r < *repetitions; r++ {
+		var with, without float64
+		for i := 0; i < 500; i++ {
+			without += getppids(false)
+			with += getppids(true)
+		}
+		v = append(v, (with-without)/1000/500)
+	}
+	report("syscall_call", v)
+}
+
 func sleep50() {
 	late := make([]float64, 1000)
 	var p50, p99 []float64
@@ -227,6 +272,8 @@ var benches = []bench{
 	{name: "timer", n: 1000000, run: timer},
 	{name: "timer_idle", n: 1000000, run: timer, before: timerIdleBefore, after: timerIdleAfter},
 	{name: "mutex", n: 5000000, run: mutex},
+	{name: "syscall", n: 10000000, run: syscallPair},
+	{name: "syscall_call", whole: syscallCall},
 	{name: "sleep50", whole: sleep50},
 	{name: "parked", whole: parked},
 }
