@@ -37,6 +37,7 @@
  * select, locks of further channels in address order.
  */
 #include "chan.h"
+#include "glist.h"
 
 #include <stdint.h>
 
@@ -296,10 +297,6 @@ int weft_try_recv(weft_chan_t *c, void *elem)
 
 /* ---- close ---------------------------------------------------------------------------- */
 
-typedef struct {
-    G *head, *tail;
-} GList;
-
 /* Grant `result` to everyone in q and append them to list. */
 static void chan_drain(weft_chan_t *c, ChanQueue *q, int result, GList *list)
 {
@@ -308,12 +305,7 @@ static void chan_drain(weft_chan_t *c, ChanQueue *q, int result, GList *list)
         if (result == 0)
             chan_copy_to_peer(w, NULL, c->elem_size);
         G *g = chan_grant(c, w, result);
-        g->link = NULL;
-        if (list->tail != NULL)
-            list->tail->link = g;
-        else
-            list->head = g;
-        list->tail = g;
+        glist_put(list, g, g);
     }
 }
 

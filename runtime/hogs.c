@@ -23,45 +23,21 @@
  * (preempt.c) with a single try for that lock. Nobody allocates or waits for a
  * user's lock under sched.lock, else a stopped coroutine could hold up everybody.
  */
-#include "rt.h"
+#include "glist.h"
 
 static const int64_t HOG_WAIT = 70000000;
 
-typedef struct {
-    G *head, *tail;
-} HogList;
-
-static HogList urgent, aside, hogs;          /* S */
+static GList urgent, aside, hogs;            /* S */
 static _Atomic bool some_urgent, some_aside; /* not empty; written under S */
 static _Atomic int64_t since;                /* when they ceased to be empty; written under S */
 
-static void list_put(HogList *l, G *g, bool first)
+/* S held. g has been taken out of one of the lists. */
+static G *counted(G *g)
 {
-    if (first) {
-        g->link = l->head;
-        l->head = g;
-        if (l->tail == NULL)
-            l->tail = g;
-        return;
-    }
-    g->link = NULL;
-    *(l->tail != NULL ? &l->tail->link : &l->head) = g;
-    l->tail = g;
-}
-
-static G *list_get(HogList *l)
-{
-    G *g = l->head;
     if (g == NULL)
         return NULL;
-    l->head = g->link;
-    if (l->head == NULL) {
-        l->tail = NULL;
-        if (l == &urgent)
-            set(&some_urgent, false);
-        else if (l == &aside)
-            set(&some_aside, false);
-    }
+    set(&some_urgent, urgent.head != NULL);
+    set(&some_aside, aside.head != NULL);
     set(&sched.hogs_n, get(&sched.hogs_n) - 1);
     return g;
 }
@@ -72,13 +48,15 @@ void hogs_put(G *g, enum HogPlace place)
     if (get(&sched.hogs_n) == 0)
         set(&since, sys_now());
     if (place == HOG_URGENT) {
-        list_put(&urgent, g, false);
+        glist_put(&urgent, g, g);
         set(&some_urgent, true);
     } else if (place == HOG_NOT) {
-        list_put(&aside, g, false);
+        glist_put(&aside, g, g);
         set(&some_aside, true);
+    } else if (place == HOG_FIRST) {
+        glist_put_first(&hogs, g);
     } else {
-        list_put(&hogs, g, place == HOG_FIRST);
+        glist_put(&hogs, g, g);
     }
     atomic_store(&sched.hogs_n, get(&sched.hogs_n) + 1); /* seq_cst: runq.c, Submission */
 }
@@ -87,10 +65,10 @@ void hogs_put(G *g, enum HogPlace place)
 static G *take(P *p, bool turn)
 {
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
-    G *g = list_get(&urgent);
+    G *g = counted(glist_get(&urgent));
     if (g == NULL && !turn)
-        g = list_get(&aside);
-    bool hog = g == NULL && (g = list_get(&hogs)) != NULL;
+        g = counted(glist_get(&aside));
+    bool hog = g == NULL && (g = counted(glist_get(&hogs))) != NULL;
     lock_release(&sched.lock);
     if (hog || turn)
         p->hog_ran = p->now;
@@ -114,21 +92,14 @@ G *hogs_get_aside(void)
     if (!get(&some_aside))
         return NULL;
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
-    G *g = list_get(&aside);
+    G *g = counted(glist_get(&aside));
     lock_release(&sched.lock);
     return g;
 }
 
-static HogList *first_list(void)
+static GList *first_list(void)
 {
     return urgent.head != NULL ? &urgent : aside.head != NULL ? &aside : &hogs;
-}
-
-G *hogs_get_held(void)
-{
-    assert_held(&sched.lock);
-    HogList *l = first_list();
-    return l->head != NULL && l->head->held ? list_get(l) : NULL;
 }
 
 bool hogs_next_is_held(void)
@@ -138,36 +109,27 @@ bool hogs_next_is_held(void)
     return g != NULL && g->held;
 }
 
-static G *find_held(HogList *l)
+G *hogs_get_held(void)
 {
-    G *before = NULL, *g = l->head;
-    while (g != NULL && !g->held) {
-        before = g;
-        g = g->link;
-    }
-    if (g == NULL || before == NULL)
-        return g != NULL ? list_get(l) : NULL;
-    before->link = g->link;
-    if (l->tail == g)
-        l->tail = before;
-    set(&sched.hogs_n, get(&sched.hogs_n) - 1);
-    return g;
+    return hogs_next_is_held() ? counted(glist_get(first_list())) : NULL;
 }
 
 G *hogs_find_held(void)
 {
     assert_held(&sched.lock);
-    G *g = find_held(&urgent);
+    G *g = glist_get_held(&urgent);
     if (g == NULL)
-        g = find_held(&aside);
-    return g != NULL ? g : find_held(&hogs);
+        g = glist_get_held(&aside);
+    if (g == NULL)
+        g = glist_get_held(&hogs);
+    return counted(g);
 }
 
 G *hogs_get_urgent(int64_t before)
 {
     assert_held(&sched.lock);
     G *g = urgent.head;
-    return g != NULL && g->held && g->m->held_since <= before ? list_get(&urgent) : NULL;
+    return g != NULL && g->held && g->m->held_since <= before ? counted(glist_get(&urgent)) : NULL;
 }
 
 bool hogs_urgent(void)
@@ -183,7 +145,7 @@ bool hogs_due(P *p)
 
 void hogs_reset(void)
 {
-    urgent = aside = hogs = (HogList){NULL, NULL};
+    urgent = aside = hogs = (GList){NULL, NULL};
     set(&some_urgent, false);
     set(&some_aside, false);
     set(&sched.hogs_n, 0);

@@ -218,7 +218,7 @@ static bool have_successor(P *p)
 {
     if (p->id >= get(&sched.procs))
         return sched.idle_ms != NULL;
-    return sched.idle_ms != NULL || sched.back_head != NULL || hogs_next_is_held();
+    return sched.idle_ms != NULL || sched.back.head != NULL || hogs_next_is_held();
 }
 
 /* The M is in the kernel, or was: its coroutine keeps its thread, which will ask for a P when it

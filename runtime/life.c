@@ -137,7 +137,7 @@ static void reset_sched(M *m0)
     atomic_store(&sched.foreign_spawned, 0);
     atomic_store(&sched.own, 0);
     atomic_store(&sched.park_m0, 0);
-    sched.runq_head = sched.runq_tail = sched.back_head = sched.back_tail = NULL;
+    sched.runq = sched.back = (GList){NULL, NULL};
     hogs_reset();
     sched.idle_ps = NULL;
     sched.idle_ms = NULL;

@@ -374,6 +374,10 @@ enum {
     ATT_HOG = 8    /* a hog goes first, once */
 };
 
+typedef struct {
+    G *head, *tail; /* by link: glist.h */
+} GList;
+
 struct Sched {
     /* Read by every switch, written seldom. */
     _Atomic uint32_t procs;  /* (a) written under S */
@@ -398,8 +402,8 @@ struct Sched {
     _Atomic bool watching;      /* (a) the monitor looks at declared calls by itself: syscall.c */
 
     _Alignas(CACHE_LINE) Lock lock; /* RANK_SCHED */
-    G *runq_head, *runq_tail;       /* (S) global queue */
-    G *back_head, *back_tail;       /* (S) before it: held ones, back from the kernel */
+    GList runq;                     /* (S) global queue */
+    GList back;                     /* (S) before it: held ones, back from the kernel */
     P *idle_ps;                     /* (S) */
     M *idle_ms;                     /* (S) LIFO: the warmest first */
     uint32_t n_idle_m;              /* (S) */

@@ -26,7 +26,7 @@
  * tail) before idle_p is read; the sleeper does the reverse. With one P there is
  * nobody to wake.
  */
-#include "rt.h"
+#include "glist.h"
 
 static void put_overflow(P *p, G *g, uint32_t h);
 
@@ -207,13 +207,8 @@ void runq_put_global(G *head, G *tail, uint32_t n)
 {
     if (n == 0)
         return;
-    tail->link = NULL;
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
-    if (sched.runq_tail != NULL)
-        sched.runq_tail->link = head;
-    else
-        sched.runq_head = head;
-    sched.runq_tail = tail;
+    glist_put(&sched.runq, head, tail);
     atomic_store(&sched.runq_n, get(&sched.runq_n) + n); /* seq_cst: see Submission */
     lock_release(&sched.lock);
 }
@@ -221,62 +216,35 @@ void runq_put_global(G *head, G *tail, uint32_t n)
 void runq_put_back(G *g)
 {
     assert_held(&sched.lock);
-    g->link = NULL;
-    if (sched.back_tail != NULL)
-        sched.back_tail->link = g;
-    else
-        sched.back_head = g;
-    sched.back_tail = g;
+    glist_put(&sched.back, g, g);
     atomic_store(&sched.runq_n, get(&sched.runq_n) + 1); /* seq_cst: see Submission */
+}
+
+/* S held. g has been taken out of one of the lists. */
+static G *counted(G *g)
+{
+    if (g != NULL)
+        set(&sched.runq_n, get(&sched.runq_n) - 1);
+    return g;
 }
 
 G *runq_get_back(void)
 {
     assert_held(&sched.lock);
-    G *g = sched.back_head;
-    if (g == NULL)
-        return NULL;
-    sched.back_head = g->link;
-    if (sched.back_head == NULL)
-        sched.back_tail = NULL;
-    set(&sched.runq_n, get(&sched.runq_n) - 1);
-    return g;
+    return counted(glist_get(&sched.back));
 }
 
 /* S held. The head of the global queue. */
 static G *pop_global(void)
 {
     G *g = runq_get_back();
-    if (g != NULL)
-        return g;
-    g = sched.runq_head;
-    if (g == NULL)
-        return NULL;
-    sched.runq_head = g->link;
-    if (sched.runq_head == NULL)
-        sched.runq_tail = NULL;
-    set(&sched.runq_n, get(&sched.runq_n) - 1);
-    return g;
+    return g != NULL ? g : counted(glist_get(&sched.runq));
 }
 
 G *runq_get_held(void)
 {
-    assert_held(&sched.lock);
-    G *before = NULL, *g = runq_get_back();
-    if (g != NULL)
-        return g;
-    g = sched.runq_head;
-    while (g != NULL && !g->held) {
-        before = g;
-        g = g->link;
-    }
-    if (g == NULL || before == NULL)
-        return g != NULL ? pop_global() : NULL;
-    before->link = g->link;
-    if (sched.runq_tail == g)
-        sched.runq_tail = before;
-    set(&sched.runq_n, get(&sched.runq_n) - 1);
-    return g;
+    G *g = runq_get_back();
+    return g != NULL ? g : counted(glist_get_held(&sched.runq));
 }
 
 G *runq_get_oldest(P *p)
