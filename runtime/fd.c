@@ -306,7 +306,7 @@ int fd_close(M **m, int fd)
         syscall_begin(*m); /* a file may have something to write back */
     w = drop(*m, r, 0, &err);
     if (declare)
-        *m = syscall_end(*m);
+        syscall_end(*m);
     if ((w & FD_USERS) != 1 && !file)
         await_users(m, r, (uint32_t)(w >> 32));
     return err;

@@ -46,20 +46,19 @@
 enum { GO = 1, END = 2 };
 
 /* S held. The running G of m stands still from here on. */
-static void hold(M *m, void *uc)
+static void hold(M *m)
 {
     G *g = m->g;
     g->held = true;
     g->sp = NULL;
     m->holds = true;
     sched.n_held++;
-    m->stopped_at = uc;
     m->held_since = sys_now();
     set(&m->park, 0);
 }
 
 /* m's P is nobody's. */
-static P *drop(M *m)
+static void drop(M *m)
 {
     P *p = m->p;
     set(&m->solo, 0);
@@ -67,7 +66,6 @@ static P *drop(M *m)
     set(&p->m, NULL);
     set(&p->give_way, false);
     set(&p->tick, get(&p->tick) + 1); /* what was said of its coroutine is no longer true */
-    return p;
 }
 
 /* S held. g is to get a P: nobody else gives it one. */
@@ -77,6 +75,24 @@ static void claim(G *g)
     g->m->holds = false;
     sched.n_held--;
     g->m->urgent = false;
+}
+
+/* S held. `to` gets a P from a handler or the monitor: next's thread, or an M from bed. */
+static void takes_over(M *to, G *next)
+{
+    if (next != NULL)
+        claim(next);
+    else
+        to->took_over = true;
+}
+
+/* uc: in a handler, which may only try. */
+static bool lock_sched(const void *uc)
+{
+    if (uc != NULL)
+        return lock_try(&sched.lock, RANK_SCHED);
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    return true;
 }
 
 /* p is nobody's. A hog is one from here on: the monitor would miss it until it runs. */
@@ -104,7 +120,6 @@ static bool await(M *m)
     P *p = m->next_p;
     G *g = m->g;
     m->next_p = NULL;
-    m->stopped_at = NULL;
     g->m = m;
     set(&g->state, G_RUNNING);
     idle_acquire(m, p);
@@ -137,7 +152,7 @@ static M *successor(P *p, bool over, G **g)
     *g = NULL;
     if (!lent && (runq_empty(p) || (back_turn = !back_turn)) && (*g = runq_get_back()) != NULL)
         return (*g)->m;
-    if (lent || preempt_work_waits(p))
+    if (lent || preempt_work_waits())
         to = idle_get_m();
     if (to == NULL && !lent && (*g = runq_get_back()) != NULL)
         return (*g)->m;
@@ -150,9 +165,7 @@ enum Hold hold_running(M *m, void *uc, enum HogPlace place)
 {
     G *g = m->g, *next;
     P *p = m->p;
-    if (uc == NULL)
-        lock_acquire(NULL, &sched.lock, RANK_SCHED);
-    else if (!lock_try(&sched.lock, RANK_SCHED))
+    if (!lock_sched(uc))
         return HOLD_BUSY;
     bool hog = preempt_is_hog(p), seen = m->seen_p == p && m->seen_tick == get(&p->tick);
     bool over = place == HOG_LAST || place == HOG_URGENT;
@@ -162,17 +175,14 @@ enum Hold hold_running(M *m, void *uc, enum HogPlace place)
         return HOLD_NOBODY;
     }
     bump(&p->handed, 1);
-    hold(m, uc);
+    hold(m);
     drop(m);
     m->urgent = place == HOG_URGENT;
     m->hog = hog;
     set(&g->state, G_RUNNABLE);
     set(&g->reason, WHY_PREEMPTED);
     hogs_put(g, place);
-    if (next != NULL)
-        claim(next);
-    else
-        to->took_over = true;
+    takes_over(to, next);
     lock_release(&sched.lock);
     pass(to, p, GO, true);
     if (place == HOG_URGENT)
@@ -237,10 +247,7 @@ bool hold_retake(M *m, P *p, uint32_t lease)
         sched.n_out++;
         bump(lease == LEASE_CALL ? &sched.retaken_calls : &sched.retaken_blocked, 1);
         set(&m->g->reason, WHY_SYSCALL);
-        if (next != NULL)
-            claim(next);
-        else
-            to->took_over = true;
+        takes_over(to, next);
     }
     lock_release(&sched.lock);
     if (to != NULL)
@@ -264,9 +271,7 @@ static P *any_p(M *m)
 /* Its own P, an idle one, or it stands still before the global queue, for whoever is next. */
 enum Hold hold_return(M *m, void *uc)
 {
-    if (uc == NULL)
-        lock_acquire(NULL, &sched.lock, RANK_SCHED);
-    else if (!lock_try(&sched.lock, RANK_SCHED))
+    if (!lock_sched(uc))
         return HOLD_BUSY;
     bool stopping = get(&sched.stopping);
     m->tries = 0;
@@ -278,7 +283,7 @@ enum Hold hold_return(M *m, void *uc)
         set(&m->g->reason, WHY_NONE);
     }
     if (!stopping && p == NULL) {
-        hold(m, uc);
+        hold(m);
         set(&m->g->state, G_RUNNABLE);
         runq_put_back(m->g);
     }
@@ -306,7 +311,7 @@ M *hold_park(M *m, Commit *commit, void *arg)
 {
     G *g = m->g;
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
-    hold(m, NULL);
+    hold(m);
     lock_release(&sched.lock);
     if (commit != NULL && !commit(m, g, arg))
         sched_ready(m, g);

@@ -99,16 +99,31 @@ void idle_release_p(M *m)
     lock_release(&sched.lock);
 }
 
+static void begin_spin(M *m)
+{
+    if (m->spinning)
+        return;
+    m->spinning = true;
+    atomic_fetch_add(&sched.spinning, 1);
+}
+
+/* Nothing was found, and nobody else need look. */
+static void cease_spin(M *m)
+{
+    if (!m->spinning)
+        return;
+    m->spinning = false;
+    atomic_fetch_sub(&sched.spinning, 1);
+}
+
 P *idle_get_p_for(M *m)
 {
     P *p = idle_get_p();
     bool spin = p != NULL && get(&sched.need_spin) != 0;
-    if (spin && !m->spinning) {
-        m->spinning = true;
-        atomic_fetch_add(&sched.spinning, 1);
-    }
-    if (spin)
+    if (spin) {
+        begin_spin(m);
         set(&sched.need_spin, 0);
+    }
     return p;
 }
 
@@ -269,8 +284,7 @@ static G *look_elsewhere(M *m)
     if (!m->spinning) {
         if (2 * get(&sched.spinning) >= get(&sched.procs) - get(&sched.idle_p))
             return NULL; /* enough are looking */
-        m->spinning = true;
-        atomic_fetch_add(&sched.spinning, 1);
+        begin_spin(m);
     }
     for (int round = 0; round < 4; round++) {
         /* Every P once, from a random start: i * step with step prime to np. */
@@ -495,26 +509,17 @@ static bool give_up_p(M *m)
     if (get(&sched.need_spin) != 0) {
         set(&sched.need_spin, 0);
         again = true;
-        if (!m->spinning) {
-            m->spinning = true;
-            atomic_fetch_add(&sched.spinning, 1);
-        }
+        begin_spin(m);
     }
     if (!again)
         drop_p(m);
     lock_release(&sched.lock);
     if (again)
         return false;
-    if (m->spinning) {
-        m->spinning = false;
-        atomic_fetch_sub(&sched.spinning, 1);
-    }
+    cease_spin(m);
     /* (d) */
     if (any_work() && take_any_p(m, true)) {
-        if (!m->spinning) {
-            m->spinning = true;
-            atomic_fetch_add(&sched.spinning, 1);
-        }
+        begin_spin(m);
         return false;
     }
     return true;
@@ -545,10 +550,7 @@ G *idle_find(M *m)
         if (end)
             return NULL;
     }
-    if (m->spinning) {
-        m->spinning = false;
-        atomic_fetch_sub(&sched.spinning, 1);
-    }
+    cease_spin(m);
     if (m->p != NULL)
         idle_release_p(m);
     return NULL;

@@ -84,7 +84,7 @@ ssize_t io_file(IO *io, IOTry *attempt, void *arg)
     ssize_t n = attempt(io, arg);
     fd_end(io->m, &io->f, 0);
     if (coroutine)
-        io->m = syscall_end(io->m);
+        syscall_end(io->m);
     return n;
 }
 

@@ -62,19 +62,15 @@ static bool over(P *p)
     return p->over_tick == get(&p->tick);
 }
 
-/* Hogs take turns without anybody looking elsewhere, and another P may be busy for long. */
-static bool could_steal(const P *p)
+/* On any P: hogs take turns without anybody looking elsewhere, and another P may be busy for long. */
+bool preempt_work_waits(void)
 {
+    if (get(&sched.runq_n) != 0 || idle_next_timer() <= sys_now())
+        return true;
     for (uint32_t i = 0; i < get_acq(&sched.np); i++)
-        if (sched.p[i] != p && !runq_empty(sched.p[i]))
+        if (!runq_empty(sched.p[i]))
             return true;
     return false;
-}
-
-bool preempt_work_waits(P *p)
-{
-    return !runq_empty(p) || get(&sched.runq_n) != 0 || idle_next_timer() <= sys_now() ||
-           could_steal(p);
 }
 
 bool preempt_is_hog(P *p)
@@ -93,8 +89,8 @@ static bool wanted(P *p)
     if (p->id >= get(&sched.procs)) /* lent, or one too many */
         return true;
     if (over(p))
-        return get(&sched.hogs_n) != 0 || preempt_work_waits(p);
-    return get(&p->give_way) && get(&p->spared_tick) != get(&p->tick) && preempt_work_waits(p);
+        return get(&sched.hogs_n) != 0 || preempt_work_waits();
+    return get(&p->give_way) && get(&p->spared_tick) != get(&p->tick) && preempt_work_waits();
 }
 
 /* A tick of the clock. */
@@ -320,7 +316,7 @@ static void on_tick(bool poked, void *uc)
 static M *answer(M *m, bool parks)
 {
     P *p = m->p;
-    bool waits = preempt_work_waits(p);
+    bool waits = preempt_work_waits();
     bool hog = preempt_is_hog(p) && get(&p->spared_tick) != get(&p->tick);
     enum HogPlace place = place_of(p);
     if (parks && !(m->g->flags & G_PINNED) && (wanted(p) || (hog && waits)))

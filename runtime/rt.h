@@ -321,12 +321,11 @@ struct M {
     uint32_t tries, tries_tick; /* (m) times it would have been stopped but for where it was */
     uint32_t seen_tick;         /* (m) p->tick at the last tick of the clock */
     P *seen_p;                  /* (m) p then */
-    void *stopped_at;      /* (m) the ucontext of the coroutine that it holds; NULL: in a call */
-    bool holds;            /* (S) g stands still here: hold.c */
-    bool urgent;           /* (S) in library code */
-    bool hog;              /* (S) its slice was over */
-    bool took_over;        /* whoever wakes it from bed: the P is from a handler */
-    _Atomic bool arranged; /* (a) it will return to preempt_left(); (m) writes */
+    bool holds;                 /* (S) g stands still here: hold.c */
+    bool urgent;                /* (S) in library code */
+    bool hog;                   /* (S) its slice was over */
+    bool took_over;             /* whoever wakes it from bed: the P is from a handler */
+    _Atomic bool arranged;      /* (a) it will return to preempt_left(); (m) writes */
     uintptr_t left;        /* (m) where library code would return, but for the end of the run */
     bool abandoned;        /* (m) it left the run out of a signal handler */
     int64_t held_since;    /* (S) */
@@ -496,7 +495,7 @@ void preempt_thread_leave(M *m);
 void preempt_hasten(M *m);        /* the monitor: ticks as often as they should be */
 void preempt_pending(bool parks); /* m->request was seen at a lowering of preempt_off */
 bool preempt_is_hog(P *p);        /* (signal) what runs on p is one */
-bool preempt_work_waits(P *p);    /* (signal) something woken could run on p instead */
+bool preempt_work_waits(void);    /* (signal) something woken could run instead of a hog */
 uintptr_t preempt_left(void);     /* arch_left_entry's */
 void preempt_forked(const M *m);  /* m is the thread that lives on in the child */
 void preempt_insist(void);        /* end of a run: from now on library code is stopped too */
@@ -523,7 +522,7 @@ void syscall_back(M *m);       /* rt_enter: m->lease is not OWN. m has a P after
 uint32_t syscall_settle(M *m); /* (signal) preempt_off is raised: the lease, never ASKED */
 void syscall_abandon(M *m);    /* end of a run: m leaves its coroutine; m->p is its own, or NULL */
 void syscall_begin(M *m);      /* inside the runtime: a call to the kernel may block from here on */
-M *syscall_end(M *m);          /* to here */
+void syscall_end(M *m);        /* to here */
 int64_t syscall_watch(M *monitor, int64_t now); /* take what is to be taken; when to look again */
 bool syscall_lasts(void); /* the monitor: a declared call was seen to take long */
 void syscall_reset(void); /* start of a run */
@@ -592,8 +591,6 @@ void monitor_alarm(void);   /* (signal) there is something to do now */
 M *monitor_holder(
     P *p); /* the monitor: the M that holds p, marked `poking`; NULL: p changes hands */
 void monitor_let_go(M *m);
-int monitor_task_runs(
-    const M *m); /* 0: its thread is blocked in the kernel; -errno: cannot be told */
 
 /* maker.c */
 int maker_start(void);
@@ -654,6 +651,22 @@ static inline void idle_wake(M *m)
         idle_wake_slow();
 }
 
+/* Inside the runtime from here on. */
+static inline void rt_raise(M *m)
+{
+    bump(&m->preempt_off, 1);
+    atomic_signal_fence(
+        memory_order_seq_cst); /* with the handlers, and the membarrier in syscall.c */
+}
+
+/* Undo one rt_raise(). A request that came meanwhile waits for who looks at it. */
+static inline void rt_lower(M *m)
+{
+    set_rel(&m->preempt_off,
+            get(&m->preempt_off) - 1);         /* pairs with foreign_wait_all(), syscall.c */
+    atomic_signal_fence(memory_order_seq_cst); /* a tick before this has left a request */
+}
+
 /* The M of the calling thread, inside the runtime. */
 static inline M *rt_enter(void)
 {
@@ -661,8 +674,7 @@ static inline M *rt_enter(void)
     if (unlikely(m == NULL))
         m = foreign_attach();
     if (likely(m != NULL)) {
-        bump(&m->preempt_off, 1);
-        atomic_signal_fence(memory_order_seq_cst); /* pairs with the membarrier in syscall.c */
+        rt_raise(m);
         if (unlikely(get(&m->lease) != LEASE_OWN))
             syscall_back(m);
     }
@@ -678,8 +690,7 @@ static inline bool rt_requested(void)
 
 static inline void rt_leave(M *m)
 {
-    set_rel(&m->preempt_off, get(&m->preempt_off) - 1); /* pairs with foreign_wait_all() */
-    atomic_signal_fence(memory_order_seq_cst);          /* a tick before this has left a request */
+    rt_lower(m);
     if (unlikely(rt_requested()))
         preempt_pending(false);
 }
@@ -687,8 +698,7 @@ static inline void rt_leave(M *m)
 /* The same at the end of a call that parks: the caller may change threads. */
 static inline void rt_leave_parking(M *m)
 {
-    set_rel(&m->preempt_off, get(&m->preempt_off) - 1); /* pairs with foreign_wait_all() */
-    atomic_signal_fence(memory_order_seq_cst);          /* a tick before this has left a request */
+    rt_lower(m);
     if (unlikely(rt_requested()))
         preempt_pending(true);
 }

@@ -62,19 +62,16 @@ static bool on_signal(int signo)
 {
     M *m = arch_self();
     if (m != NULL)
-        bump(&m->preempt_off, 1);
-    atomic_signal_fence(memory_order_seq_cst); /* with the tick's handler */
-    atomic_fetch_add(&sig.inside, 1);          /* before watched is read: pairs with unwatch() */
+        rt_raise(m);
+    atomic_fetch_add(&sig.inside, 1); /* before watched is read: pairs with unwatch() */
     bool ours = (atomic_load(&sig.watched) & bit(signo)) != 0;
     if (ours) {
         atomic_fetch_or(&sig.pending, bit(signo));
         sys_bell_ring();
     }
     atomic_fetch_sub(&sig.inside, 1);
-    atomic_signal_fence(memory_order_seq_cst); /* with the tick's handler */
     if (m != NULL)
-        set_rel(&m->preempt_off,
-                get(&m->preempt_off) - 1); /* a request is seen to at its next call */
+        rt_lower(m); /* a request is seen to at its next call */
     return ours;
 }
 

@@ -109,7 +109,7 @@ void syscall_begin(M *m)
 }
 
 /* At the end of a run there is no P any more: then the coroutine leaves at its next weft call, or tick. */
-M *syscall_end(M *m)
+void syscall_end(M *m)
 {
     m->declared = false;
     if (unlikely(!call_over(m))) {
@@ -117,7 +117,6 @@ M *syscall_end(M *m)
         hold_return(m, NULL);
         *m->errno_addr = saved;
     }
-    return m;
 }
 
 void syscall_abandon(M *m)
@@ -233,7 +232,7 @@ static int64_t look_at_code(M *monitor, Seen *s, P *p, bool waits, bool was, int
     s->suspected = suspect;
     if (!waits && !(was && now - s->since >= IDLE_NS))
         return INT64_MAX;
-    bool take = was && doing == STILL && monitor_task_runs(s->m) <= 0;
+    bool take = was && doing == STILL && sys_task_runs(s->m->tid) <= 0;
     if ((take || (waits && !hot && chaos(monitor, 4))) && take_undeclared(p, s->m)) {
         watch.took = now;
         return now + LOOK_HOT;
@@ -242,16 +241,9 @@ static int64_t look_at_code(M *monitor, Seen *s, P *p, bool waits, bool was, int
 }
 
 /* Something to run, and no P for it. */
-static bool work_waits(int64_t now)
+static bool work_waits(void)
 {
-    if (atomic_load(&sched.idle_p) != 0)
-        return false;
-    if (get(&sched.runq_n) != 0 || get(&sched.hogs_n) != 0 || idle_next_timer() <= now)
-        return true;
-    for (uint32_t i = 0; i < get_acq(&sched.np); i++)
-        if (!runq_empty(sched.p[i]))
-            return true;
-    return false;
+    return atomic_load(&sched.idle_p) == 0 && (get(&sched.hogs_n) != 0 || preempt_work_waits());
 }
 
 /* Work that nobody else can take, or looks for: procs has grown since its owner was last at a switch; or it is one too
@@ -296,7 +288,7 @@ static int64_t watch_calls(int64_t now, int64_t again)
 int64_t syscall_watch(M *monitor, int64_t now)
 {
     int64_t again = INT64_MAX;
-    bool waits = work_waits(now);
+    bool waits = work_waits();
     watch.lasts = watch.short_ones = false;
     for (uint32_t i = 0; i < get_acq(&sched.np); i++) {
         P *p = sched.p[i];
@@ -316,14 +308,19 @@ bool syscall_lasts(void)
 
 /* ---- public ----------------------------------------------------------------------- */
 
+/* m comes from rt_enter(). */
+static void declare(M *m)
+{
+    if (likely(m->p != NULL))
+        syscall_begin(m);
+    rt_lower(m); /* what is asked for now, exit does */
+}
+
 void weft_syscall_enter(void)
 {
     M *m = rt_enter();
-    if (unlikely(m == NULL))
-        return;
-    if (likely(m->p != NULL))
-        syscall_begin(m);
-    set_rel(&m->preempt_off, get(&m->preempt_off) - 1); /* what is asked for now, exit does */
+    if (likely(m != NULL))
+        declare(m);
 }
 
 void weft_syscall_exit(void)
@@ -331,8 +328,7 @@ void weft_syscall_exit(void)
     M *m = arch_self();
     if (unlikely(m == NULL || m->foreign))
         return;
-    bump(&m->preempt_off, 1);
-    atomic_signal_fence(memory_order_seq_cst); /* pairs with the membarrier */
+    rt_raise(m);
     if (get(&m->lease) == LEASE_CALL && call_over(m))
         m->declared = false;
     else
@@ -347,8 +343,7 @@ int weft_blocking(void *(*fn)(void *), void *arg, void **result)
     M *m = rt_enter();
     if (unlikely(m == NULL))
         return get(&sched.forked) ? -ENOSYS : -ENOMEM;
-    rt_leave(m);
-    weft_syscall_enter();
+    declare(m);
     void *value = fn(arg);
     weft_syscall_exit();
     if (result != NULL)

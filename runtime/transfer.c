@@ -259,7 +259,7 @@ static ssize_t try_copy(IO *io, void *arg)
     while (io_again(io, n));
     fd_end(io->m, &c->in, 0);
     if (declare) {
-        io->m = syscall_end(io->m);
+        syscall_end(io->m);
         if (io->m->p == NULL && n == -EAGAIN) /* the run is over: we may not wait */
             n = -EINTR;
     }
