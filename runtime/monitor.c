@@ -172,20 +172,10 @@ void monitor_let_go(M *m)
     set_rel(&m->poking, false); /* pairs with preempt_thread_leave() */
 }
 
-int monitor_task_runs(const M *m)
-{
-    int fd = sys_task_state_open(m->tid);
-    if (fd < 0)
-        return fd;
-    int rc = sys_task_runs(fd);
-    sys_task_state_close(fd);
-    return rc;
-}
-
 /* Or it cannot be told. */
 static bool sees_run(const M *m)
 {
-    return monitor_task_runs(m) != 0;
+    return sys_task_runs(m->tid) != 0;
 }
 
 /* Threads that stand still need no nudge. */

@@ -152,9 +152,7 @@ bool sys_tick_block(bool on); /* (s) calling thread: block or unblock the signal
 
 /* ---- taskstate.c ---- */
 /* Is the thread running or ready to (1), or blocked in the kernel (0)? -errno: cannot be told. */
-int sys_task_state_open(int tid);   /* a descriptor for the next, or -errno */
-int sys_task_runs(int fd);          /* (s) */
-void sys_task_state_close(int fd);
+int sys_task_runs(int tid);
 uintptr_t sys_task_pc(int tid); /* where a thread that is blocked will go on; 0: it is not, or that cannot be told */
 
 /* ---- fork.c ---- */

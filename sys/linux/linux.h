@@ -14,15 +14,15 @@ int cgroup_cpu_limit(const char *root);
 /* Descriptors of ours, by what they are for. fds.c */
 enum FdKind {
     FD_NOT_OURS,
-    FD_TICK,   /* perf: a thread's tick */
-    FD_NUDGE,  /* perf: one overflow when asked for */
-    FD_NUDGED, /* the same, asked for and still to come */
-    FD_TASK    /* a thread's state */
+    FD_TICK,  /* perf: a thread's tick */
+    FD_NUDGE, /* perf: one overflow when asked for */
+    FD_NUDGED /* the same, asked for and still to come */
 };
 int fds_own(int fd, enum FdKind kind); /* fd; -EMFILE, -ENOMEM: closed */
 enum FdKind fds_kind(int fd);          /* (s) any number */
-bool fds_change(int fd, enum FdKind from, enum FdKind to); /* (s) one of ours; false: it was not `from` */
-void fds_close(int fd);                                    /* not ours (a forked child's): nothing */
+bool fds_change(int fd, enum FdKind from,
+                enum FdKind to); /* (s) one of ours; false: it was not `from` */
+void fds_close(int fd);          /* not ours (a forked child's): nothing */
 
 /* For tests, to be set before first use: behave as on an older kernel. */
 extern bool memory_no_pte_guards; /* before 6.13 */

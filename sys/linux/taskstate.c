@@ -2,12 +2,9 @@
  *
  * taskstate.c: does a thread run, or is it blocked in the kernel?
  *
- * Linux says so in /proc only. /proc/self/task/<tid>/stat is kept open: the path
- * is walked once, and a later thread of the same number is not mistaken for this
- * one (reads fail with ESRCH then). Whatever the answer, it is already old.
+ * Linux says so in /proc only. Whatever the answer, it is already old.
  */
 #include "sys/sys.h"
-#include "sys/linux/linux.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,51 +13,42 @@
 #include <string.h>
 #include <unistd.h>
 
-int sys_task_state_open(int tid)
+/* n bytes of /proc/self/task/<tid>/<name>, at most: how many, or -errno. errno stays. */
+static ssize_t task_file(int tid, const char *name, char *buf, size_t n)
 {
     char path[64];
     int saved = errno;
 
-    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+    snprintf(path, sizeof(path), "/proc/self/task/%d/%s", tid, name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    int rc = fd < 0 ? -errno : fds_own(fd, FD_TASK);
+    ssize_t rc = fd < 0 ? -1 : read(fd, buf, n);
+    if (rc < 0)
+        rc = -errno;
+    if (fd >= 0)
+        close(fd);
     errno = saved;
     return rc;
 }
 
 /* "tid (name) S ...": the name is 15 bytes of anything, so look for the last ')';
  * what follows the state is numbers. */
-int sys_task_runs(int fd)
+int sys_task_runs(int tid)
 {
     char buf[64];
-    int saved = errno;
-    ssize_t n = pread(fd, buf, sizeof(buf), 0);
-    int rc = n < 0 ? -errno : -EIO;
+    ssize_t n = task_file(tid, "stat", buf, sizeof(buf));
 
-    errno = saved;
     for (ssize_t i = n - 3; i > 0; i--)
         if (buf[i] == ')')
             return buf[i + 2] == 'R';
-    return rc;
-}
-
-void sys_task_state_close(int fd)
-{
-    fds_close(fd);
+    return n < 0 ? (int)n : -EIO;
 }
 
 /* "number argument... sp pc", or "-1 sp pc", or "running". */
 uintptr_t sys_task_pc(int tid)
 {
-    char path[64], buf[256];
-    int saved = errno;
+    char buf[256];
+    ssize_t n = task_file(tid, "syscall", buf, sizeof(buf) - 1);
 
-    snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", tid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, buf, sizeof(buf) - 1);
-    if (fd >= 0)
-        close(fd);
-    errno = saved;
     buf[n < 0 ? 0 : n] = '\0';
     const char *last = strrchr(buf, ' ');
     return last != NULL ? (uintptr_t)strtoull(last + 1, NULL, 16) : 0;

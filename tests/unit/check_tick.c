@@ -646,7 +646,7 @@ END_TEST
 
 /* ---- fork ------------------------------------------------------------------------ */
 
-static int in_child(Ticked *t, int state, int nudge_fd)
+static int in_child(Ticked *t, int nudge_fd)
 {
     int fd = t->tick.fd, n = t->ticks;
     spin(50 * MS);
@@ -654,15 +654,13 @@ static int in_child(Ticked *t, int state, int nudge_fd)
         return 1;
     if (fd >= 0 && fcntl(fd, F_GETFD) != -1)
         return 2;
-    if (fcntl(state, F_GETFD) != -1)
-        return 3;
     if (nudge_fd >= 0 && fcntl(nudge_fd, F_GETFD) != -1)
-        return 4;
+        return 3;
     while (open("/dev/null", O_RDONLY) < fd) /* until the number is taken again */
         ;
     sys_tick_poke(&t->tick); /* of the parent's thread */
     sys_tick_stop(&t->tick);
-    return fd >= 0 && fcntl(fd, F_GETFD) == -1 ? 5 : 42;
+    return fd >= 0 && fcntl(fd, F_GETFD) == -1 ? 4 : 42;
 }
 
 START_TEST(test_fork)
@@ -674,14 +672,12 @@ START_TEST(test_fork)
         return;
     ck_assert_int_eq(begin(t, (SysTickSource)_i, 2 * MS, 0), 0);
     bool nudges = sys_tick_nudge(&t->tick) == 0;
-    int state = sys_task_state_open(sys_tid());
-    ck_assert_int_ge(state, 0);
     spin(20 * MS);
     ck_assert_int_gt(t->ticks, 0);
     int pokes = t->pokes;
     pid_t pid = fork();
     if (pid == 0)
-        _exit(in_child(t, state, nudges ? t->tick.nudge_fd : -1));
+        _exit(in_child(t, nudges ? t->tick.nudge_fd : -1));
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
     ck_assert(WIFEXITED(status));
     ck_assert_int_eq(WEXITSTATUS(status), 42);
@@ -720,11 +716,10 @@ START_TEST(test_state)
     t->phase = _i;
     ck_assert_int_eq(sys_thread_create(&thread, in_state, t), 0);
     await(&t->ticks, 1);
-    int fd = sys_task_state_open(t->ticks), runs = 0;
-    ck_assert_int_ge(fd, 0);
+    int runs = 0;
     usleep(20000);
     for (int i = 0; i < 50; i++) {
-        int rc = sys_task_runs(fd);
+        int rc = sys_task_runs(t->ticks);
         ck_assert(rc == 0 || rc == 1);
         runs += rc;
         usleep(100);
@@ -735,13 +730,9 @@ START_TEST(test_state)
         ck_assert_int_le(runs, 2);
     t->pokes = 1;
     sys_thread_join(&thread);
-    for (int i = 0; i < 1000 && sys_task_runs(fd) >= 0; i++)
+    for (int i = 0; i < 1000 && sys_task_runs(t->ticks) >= 0; i++)
         usleep(1000);
-    ck_assert_int_eq(sys_task_runs(fd), -ESRCH);
-    sys_task_state_close(fd);
-    ck_assert_int_eq(fcntl(fd, F_GETFD), -1);
-    ck_assert_int_eq(sys_task_state_open(t->ticks), -ENOENT);
-    ck_assert_int_eq(sys_task_runs(-1), -EBADF);
+    ck_assert_int_eq(sys_task_runs(t->ticks), -ENOENT);
 }
 END_TEST
 

@@ -154,7 +154,7 @@ static void measure_send(int way)
 }
 
 /* way 0: poke; 1: nudge; 2: poke if the thread is not blocked at that moment */
-static void measure_naps(int way, int state)
+static void measure_naps(int way)
 {
     static const char *const names[] = {"poke", "nudge", "poke if running"};
     int sent = 0, before;
@@ -162,7 +162,7 @@ static void measure_naps(int way, int state)
     tries_cut = 0;
     before = ticks;
     for (int i = 0; i < TRIES; i++) {
-        if (way != 2 || sys_task_runs(state) == 1) {
+        if (way != 2 || sys_task_runs(tick.tid) == 1) {
             if (send(way) != 0)
                 return;
             sent++;
@@ -174,13 +174,13 @@ static void measure_naps(int way, int state)
            tries_cut);
 }
 
-static void measure_state(const char *name, int fd)
+static void measure_state(const char *name)
 {
     enum { N = 2000 };
     int runs = 0;
     int64_t start = sys_now();
     for (int i = 0; i < N; i++)
-        runs += sys_task_runs(fd) == 1;
+        runs += sys_task_runs(tick.tid) == 1;
     printf("state\t%s\t%.2f us\t%d of %d said running\n", name,
            (double)(sys_now() - start) / N / 1000, runs, N);
 }
@@ -194,22 +194,20 @@ static void measure_other(void)
         return;
     while (ready == 0)
         usleep(100);
-    int state = sys_task_state_open(tick.tid);
     measure_send(0);
-    measure_state("running", state);
+    measure_state("running");
     doing = NAP;
-    measure_naps(0, state);
-    measure_naps(2, state);
+    measure_naps(0);
+    measure_naps(2);
     doing = SLEEP;
     usleep(3000);
-    measure_state("asleep", state);
+    measure_state("asleep");
     doing = COMPUTE;
     measure_send(1); /* from here on the thread has an event */
     doing = NAP;
-    measure_naps(1, state);
+    measure_naps(1);
     doing = END;
     sys_thread_join(&thread);
-    sys_task_state_close(state);
 }
 
 int main(int argc, char **argv)
