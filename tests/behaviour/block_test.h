@@ -8,7 +8,6 @@
 #ifndef BLOCK_TEST_H
 #define BLOCK_TEST_H
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -115,18 +114,6 @@ static inline uint64_t retaken(bool declared)
     weft_stats_t s;
     EQ(weft_stats(&s), 0);
     return declared ? s.retaken_declared : s.retaken_undeclared;
-}
-
-/* Of the process. */
-static inline int count_threads(void)
-{
-    int n = 0;
-    DIR *d = opendir("/proc/self/task");
-    OK(d != NULL);
-    for (struct dirent *e; (e = readdir(d)) != NULL;)
-        n += e->d_name[0] != '.';
-    closedir(d);
-    return n;
 }
 
 static inline bool preempt_off(void)

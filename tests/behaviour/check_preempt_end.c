@@ -9,7 +9,6 @@
  * and exits (which flushes the stream). */
 #include "behaviour.h"
 
-#include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,17 +21,6 @@
 
 enum { HOGS = 8 };
 static Hog hogs[HOGS];
-
-static int count_threads(void)
-{
-    int n = 0;
-    DIR *d = opendir("/proc/self/task");
-    OK(d != NULL);
-    for (struct dirent *e; (e = readdir(d)) != NULL;)
-        n += e->d_name[0] != '.';
-    closedir(d);
-    return n;
-}
 
 /* ---- busy coroutines that never call weft ------------------------------------------------ */
 

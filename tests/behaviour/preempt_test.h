@@ -15,6 +15,7 @@
 #ifndef PREEMPT_TEST_H
 #define PREEMPT_TEST_H
 
+#include <dirent.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -41,6 +42,19 @@ static inline void storm(const char *preempt)
     }
     snprintf(now, sizeof now, "%spreempt=%s", kept, preempt);
     setenv("WEFT_DEBUG", now, 1);
+}
+
+/* Of this process; -1: cannot be told. */
+static inline int count_threads(void)
+{
+    int n = 0;
+    DIR *d = opendir("/proc/self/task");
+    if (d == NULL)
+        return -1;
+    for (struct dirent *e; (e = readdir(d)) != NULL;)
+        n += e->d_name[0] != '.';
+    closedir(d);
+    return n;
 }
 
 /* WEFT_DEBUG already chooses what preemption does: a test that has no need of a

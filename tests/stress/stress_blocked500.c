@@ -11,7 +11,6 @@
  * are what a busy machine can keep. */
 #include "config.h"
 
-#include <dirent.h>
 #include <unistd.h>
 
 #include "tests/behaviour/preempt_test.h"
@@ -76,17 +75,6 @@ static void ticker(void *arg)
         late[ticks++] = weft_now() - due;
     }
     weft_wg_done(&ticking);
-}
-
-static int count_threads(void)
-{
-    int n = 0;
-    DIR *d = opendir("/proc/self/task");
-    OK(d != NULL);
-    for (struct dirent *e; (e = readdir(d)) != NULL;)
-        n += e->d_name[0] != '.';
-    closedir(d);
-    return n;
 }
 
 static bool named(const char *what)
