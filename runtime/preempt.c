@@ -47,7 +47,7 @@ enum {
     TRIES = 4,
     MOVE_STACK =
         16384, /* what the switch away may need, and what is done after the switch back (sched_arrive) */
-    LAZIEST = 8 /* slices */
+    LAZIEST = 32 /* slices */
 };
 
 static const int64_t LEAVE_NS = 10000000;
