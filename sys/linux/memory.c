@@ -23,6 +23,9 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
+#ifdef WEFT_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
@@ -83,6 +86,9 @@ void sys_release(void *p, size_t size)
 {
     int saved = errno;
 
+#ifdef WEFT_ASAN
+    __asan_unpoison_memory_region(p, size); /* frames that were left there; the next owner has others */
+#endif
     munmap(p, size);
     errno = saved;
 }
