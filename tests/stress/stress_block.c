@@ -349,7 +349,8 @@ static int round_main(void *arg)
     OK(weft_sleep(abandons ? next(s) % 40 * MS : 300 * MS) == 0);
     if (abandons)
         return 7;
-    OK(fired > before + 2);
+    while (fired <= before + 2) /* on a busy machine its coroutines may be far behind; 60 s are the limit */
+        weft_sleep(MS);
     weft_timer_stop(&timer);
     stop = true;
     OK(weft_wg_wait(&wg) == 0);
