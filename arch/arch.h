@@ -18,6 +18,13 @@
  * unwind information is right at every instruction. */
 void *arch_switch(void **save, void *to, void *pass);
 
+/* The same for a function that ends with it: `return arch_park(...)`. When the context is resumed, by
+ * either of the two, sched_parked(pass) is called in place of arch_park, and returns to its caller.
+ * So as a tail call it leaves no frame of the callers' that did so too on the parked stack: no pointer
+ * into one may be in use. Without (-O0) it is an ordinary call, and right as well. */
+int arch_park(void **save, void *to, void *pass);
+int sched_parked(void *pass); /* sched.c */
+
 /* Lay out a first frame below top (16-byte aligned) so that an arch_switch to
  * the returned stack pointer calls entry(pass), on the default floating-point
  * control words. entry must not return. The unwind ends at its caller,

@@ -82,8 +82,8 @@ typedef struct weft_config {
     int procs;         /* processors; 0: min(affinity mask, cgroup limit), or WEFT_PROCS */
     int threads_max;   /* most threads weft may make; 0: 10000, or WEFT_MAXTHREADS */
     int64_t slice;     /* ns of CPU time a coroutine may take while others wait; 0: 10 ms */
-    int stack;         /* WEFT_STACK_PRIVATE */
-    size_t stack_max;  /* bytes a coroutine's stack may grow to; 0: 64 MiB */
+    int stack;         /* WEFT_STACK_* of coroutines; main's is always private */
+    size_t stack_max;  /* bytes a private stack may grow to; 0: 64 MiB */
     int signal;        /* that interrupts coroutines; 0: SIGURG, or WEFT_SIGNAL. See "Preemption" */
     unsigned flags;    /* 0 */
     void *reserved[8]; /* 0 */
@@ -110,19 +110,51 @@ WEFT_API int weft_run_with(const weft_config_t *cfg, int (*entry)(void *), void 
  * 1024, -ENOMEM. Does not park. */
 WEFT_API int weft_procs(int n);
 
+/* ---- stacks ------------------------------------------------------------
+ *
+ * A coroutine's stack is of one of two kinds, for life. Both grow by themselves, and the address of a
+ * local never changes.
+ *
+ * Private     In a range of addresses of its own. A parked coroutine keeps at least a page and a
+ *             page table. Any coroutine may use pointers to its locals. The default; main's always.
+ * Copied      In a window of addresses (1 GiB) that it may share with others. While another one runs in
+ *             the window, the live bytes lie in a block of memory; they come back to the same
+ *             addresses before the coroutine goes on. As long as windows suffice (1024; fewer with
+ *             little address space) nothing is copied. For many coroutines that mostly wait.
+ *
+ * Two rules for copied stacks:
+ *  - While the coroutine is parked, nobody else uses a pointer to its locals, not to read either. What weft
+ *    is given is safe: elements of channels, buffers, cases of a select, attributes.
+ *  - It does not park while it holds what others may wait for in the kernel (a pthread mutex, a
+ *    FILE), or outside of weft (a flag they spin on).
+ * A coroutine that keeps its window keeps those that share it from running: while it is blocked in
+ * the kernel, declared or not, pinned to its thread (weft_thread_lock()) though parked, or stopped
+ * with its thread. One that computes keeps it beyond its slice until it parks, unless it is
+ * WEFT_MOVABLE. It must not wait in these ways for another one with a copied stack: the two may
+ * share a window. After a second in the kernel one line on standard error names it and who waits.
+ *
+ * Refused with a fatal line on a copied stack: a weft_mutex_t or weft_wg_t that somebody is about
+ * to wait for, a weft_wg_t that weft_wg_go() is given, a weft_timer_t that is started or reset.
+ * WEFT_DEBUG=stackshare gives each copied stack a window of its own (16 MiB), inaccessible while its
+ * coroutine is parked, and names who touches it and whose it is. When no memory is left for a
+ * block, a coroutine waits for it. weft_stack(7) has more. */
+
+/* weft_attr_t.stack, weft_config_t.stack. 0 is the configuration's choice, and that of a
+ * configuration is WEFT_STACK_PRIVATE. */
+enum { WEFT_STACK_PRIVATE = 1, WEFT_STACK_COPIED = 2 };
+
 /* ---- coroutines --------------------------------------------------------- */
 
 /* 64-bit and never reused in the life of the process; 1 is main. */
 typedef uint64_t weft_id_t;
 
-enum { WEFT_STACK_PRIVATE = 0 };
-
 enum { WEFT_MOVABLE = 1 }; /* weft_attr_t.flags: see "Preemption" */
 
 typedef struct weft_attr {
     const char *name;  /* copied, 31 bytes at most are kept; NULL: none */
-    int stack;         /* WEFT_STACK_PRIVATE */
-    size_t stack_max;  /* bytes; 0: the configuration's. 16 KiB to 64 MiB, rounded up */
+    int stack;         /* WEFT_STACK_*; 0: the configuration's. See "Stacks" */
+    size_t stack_max;  /* bytes; 0: the configuration's. Private: 16 KiB to 64 MiB, rounded up;
+                          copied: up to 1 GiB, which it has anyway */
     unsigned flags;    /* 0 or WEFT_MOVABLE */
     weft_id_t *id;     /* out: the new coroutine's id, set before it can run; or NULL */
     void *reserved[8]; /* 0 */
@@ -130,9 +162,10 @@ typedef struct weft_attr {
 
 /* Start fn(arg) in a new coroutine. It runs later, perhaps on another thread;
  * it ends when fn returns. attr may be NULL.
- * Errors: -EINVAL, fn is NULL or an attribute is out of range; -ENOMEM, no
- * memory for a coroutine or no address space for its stack; -EPERM outside
- * weft_run(); -ENOSYS in a forked child. Does not park. */
+ * Errors: -EINVAL, fn is NULL or an attribute is out of range: a stack of no known kind, a stack_max
+ * that its kind cannot have, an unknown flag; -ENOMEM, no memory for a coroutine, or no address
+ * space for its stack or for the first window; -EPERM outside weft_run(); -ENOSYS in a
+ * forked child. Does not park. */
 WEFT_API int weft_go(void (*fn)(void *), void *arg);
 WEFT_API int weft_go_with(const weft_attr_t *attr, void (*fn)(void *), void *arg);
 
@@ -220,7 +253,7 @@ WEFT_API int weft_sleep_until(int64_t when);
 
 /* A timer. {0} is a timer that is not pending. It must stay where it is while
  * it is pending; once it has been stopped, or has fired (period 0), weft does
- * not touch it any more. */
+ * not touch it any more. To start or reset one that lies on a copied stack is fatal. */
 typedef struct weft_timer {
     uint64_t opaque[8];
 } weft_timer_t;
@@ -245,9 +278,9 @@ WEFT_API int weft_timer_reset(weft_timer_t *t, int64_t when);
 /* ---- channels -------------------------------------------------------------
  *
  * Go's channels; elements are copied by value. elem may be NULL: a sender
- * sends zero bytes, a receiver discards. Every operation touches the channel
- * for the last time before its effect can be seen, so that a peer may drop
- * the last reference at once. */
+ * sends zero bytes, a receiver discards. It may lie on a copied stack. Every
+ * operation touches the channel for the last time before its effect can be seen,
+ * so that a peer may drop the last reference at once. */
 
 typedef struct weft_chan weft_chan_t;
 
@@ -261,7 +294,9 @@ WEFT_API weft_chan_t *weft_chan_make(size_t elem_size, size_t capacity);
 WEFT_API weft_chan_t *weft_chan_ref(weft_chan_t *c);
 WEFT_API void weft_chan_unref(weft_chan_t *c);
 
-/* Send *elem. 0; -EPIPE, the channel is closed. c == NULL parks for ever. Parks. */
+/* Send *elem. 0; -EPIPE, the channel is closed. c == NULL parks for ever. Parks.
+ * send and recv of a coroutine with a copied stack need memory to wait with if
+ * elements are larger than 8 bytes: -ENOMEM, nothing was sent or received. */
 WEFT_API int weft_send(weft_chan_t *c, const void *elem);
 /* Receive into *elem. 1, an element; 0, closed and drained (*elem is zeroed).
  * c == NULL parks for ever. Parks. */
@@ -303,7 +338,8 @@ WEFT_API int weft_try_select(weft_case_t *cases, int n);
  * Plain structs, {0} is ready to use, no destructor. Do not copy one in use.
  * One that an abandoned coroutine held or waited for must be zeroed before a
  * later weft_run() uses it. A foreign thread that waits when the run ends gets
- * -ECANCELED. */
+ * -ECANCELED. None that others use may lie on a copied stack: to wait for one
+ * there, or to wake who does, is fatal, as is weft_wg_go(). */
 
 typedef struct weft_mutex {
     uint32_t opaque[2];
@@ -462,7 +498,12 @@ typedef struct weft_stats {
     uint64_t preempt_moved;       /* WEFT_MOVABLE coroutines stopped and free to go on anywhere */
     uint64_t retaken_declared;    /* processors taken from coroutines in declared blocking calls */
     uint64_t retaken_undeclared;  /* from coroutines found blocked in the kernel */
-    uint64_t reserved[27];
+    uint64_t windows;             /* that copied stacks share */
+    uint64_t window_saves;        /* stacks copied out of their window */
+    uint64_t window_loads;        /* and back */
+    uint64_t stack_copied_bytes;  /* in blocks for copied stacks */
+    uint64_t stack_copied_resident; /* memory of the allocator's arena for them; 0: not known */
+    uint64_t reserved[22];
 } weft_stats_t;
 
 /* Fill *out; sums over processors, exact when nothing runs. -EINVAL, -EPERM

@@ -20,6 +20,7 @@
 #endif
 #ifdef WEFT_ASAN
 #include <pthread.h>
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -46,6 +47,18 @@ static inline __attribute__((always_inline)) void note_bind(G *g) /* g has a sta
     (void)g;
 #ifdef WEFT_TSAN
     g->fiber = __tsan_create_fiber(0);
+#endif
+}
+
+/* What lies at sp and above is about to be copied; what frames have left below it no longer counts. */
+static inline void note_copy(const Slot *s, char *sp)
+{
+    (void)s, (void)sp;
+#ifdef WEFT_ASAN
+    void *lo, *hi;
+    stack_bounds(s, &lo, &hi);
+    char *from = sp - (char *)lo > 65536 ? sp - 65536 : (char *)lo;
+    __asan_unpoison_memory_region(from, (size_t)((char *)hi - from));
 #endif
 }
 

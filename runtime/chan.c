@@ -31,6 +31,9 @@
  * the address of the lock's word after it has released it: the kernel does not
  * mind whose memory that is.)
  *
+ * A waiter whose stack is copied names a place of its own for the element, and
+ * copies once more: bounce.c.
+ *
  * Without the lock only the try calls and select look, see chan_may_recv().
  *
  * Lock order: RANK_CHAN; nothing is taken under a channel's lock but, by
@@ -163,36 +166,105 @@ static int chan_cancelled(M *m, weft_chan_t *c, Wait *w)
     return w->result;
 }
 
-/* Queue the caller and park; c is locked. The waker has done the rest. c may
- * be gone on return. */
-static int chan_wait(M **mp, weft_chan_t *c, ChanQueue *q, void *elem, enum Reason why)
+/* A call that has to wait ends with one of the functions below, in tail position and with no
+ * address of a variable given away, so that nothing of it lies on the stack of who waits. */
+
+int chan_parked(M *m)
 {
-    M *m = *mp;
-    if (unlikely(!get_acq(&sched.active))) {
-        lock_release(&c->lock);
-        return -EPERM;
-    }
     G *g = m->g;
     Wait *w = &g->wait;
+    int rc = w->result;
+    if (unlikely(window_copied(g))) {
+        void *place = rc < 0 ? NULL : g->place;
+        if (w->elem == &w->word)
+            chan_copy(place, &w->word, w->size);
+        else
+            bounce_out(g, w, place);
+    }
+    rt_leave(m);
+    return rc;
+}
+
+/* c may be gone on return. */
+static __attribute__((noinline)) int chan_park_odd(M *m, weft_chan_t *c, enum Reason why)
+{
+    G *g = m->g;
+    g->result = 0;
+    m = sched_park_unlock(m, why, &c->lock);
+    if (likely(g->result == 0)) /* wakers leave it alone, cancellation does not */
+        return chan_parked(m);
+    int rc = chan_cancelled(m, c, &g->wait);
+    rt_leave(m);
+    return rc;
+}
+
+/* Queue the caller and park; c is locked, and let go. The waker does the rest. */
+static inline int chan_park(M *m, weft_chan_t *c, ChanQueue *q, void *elem, enum Reason why)
+{
+    G *g = m->g;
+    Wait *w = &g->wait;
+    if (unlikely(!get_acq(&sched.active))) {
+        lock_release(&c->lock);
+        rt_leave(m);
+        return -EPERM;
+    }
     w->g = g;
     w->elem = elem;
     w->select = false;
-    g->result = 0;
     chan_enqueue(c, q, w);
-    *mp = m = sched_park_unlock(m, why, &c->lock);
-    if (likely(g->result == 0)) /* wakers leave it alone, cancellation does not */
-        return w->result;
-    return chan_cancelled(m, c, w);
+    if (sched_parks_last(g))
+        return sched_park_last(m, why, &c->lock);
+    return chan_park_odd(m, c, why);
+}
+
+/* chan_park() for a coroutine whose stack is copied, and an element that its Wait has no room for. If its block
+ * has none either, the call begins again when it has: the lock is in the way. */
+static __attribute__((noinline)) int chan_wait_copied(M *m, weft_chan_t *c, ChanQueue *q,
+                                                      void *elem, enum Reason why)
+{
+    G *g = m->g;
+    bool send = why == WHY_CHAN_SEND;
+    size_t room = bounce_size(c, elem);
+    if (!bounce_fits(g, 0, room)) {
+        lock_release(&c->lock);
+        bool grown = bounce_grow(g, 0, room);
+        rt_leave(m);
+        if (!grown)
+            return -ENOMEM;
+        return send ? weft_send(c, elem) : weft_recv(c, elem);
+    }
+    bounce_in(&g->wait, c, elem, send, bounce_room(g));
+    g->place = send ? NULL : elem;
+    return chan_park(m, c, q, g->wait.elem, why);
+}
+
+static inline int chan_wait(M *m, weft_chan_t *c, ChanQueue *q, void *elem, enum Reason why)
+{
+    G *g = m->g;
+    if (unlikely(window_copied(g))) {
+        if (c->elem_size > sizeof g->wait.word || elem == NULL)
+            return chan_wait_copied(m, c, q, elem, why);
+        g->wait.size = (uint16_t)c->elem_size;
+        g->place = elem;
+        if (why == WHY_CHAN_SEND) {
+            chan_copy(&g->wait.word, elem, c->elem_size);
+            g->place = NULL;
+        }
+        elem = &g->wait.word;
+    }
+    return chan_park(m, c, q, elem, why);
 }
 
 /* A NULL channel: nobody comes. Only a foreign thread returns, when the run ends. */
-static int chan_wait_nil(M **mp, enum Reason why)
+static __attribute__((noinline)) int chan_wait_nil(M *m, enum Reason why)
 {
-    M *m = *mp;
-    if (!get_acq(&sched.active))
-        return -EPERM;
-    *mp = m = sched_park(m, why, NULL, NULL);
-    return m->g->result;
+    int rc = -EPERM;
+    if (get_acq(&sched.active)) {
+        m = sched_park(m, why, NULL, NULL);
+        rc = m->g->result;
+    }
+    rt_leave(m);
+    return rc;
 }
 
 /* ---- operations -------------------------------------------------------------------- */
@@ -203,23 +275,16 @@ int weft_send(weft_chan_t *c, const void *elem)
     if (unlikely(m == NULL))
         return chan_no_m();
     m = chan_chaos(m);
-    int rc;
-    if (unlikely(c == NULL)) {
-        rc = chan_wait_nil(&m, WHY_CHAN_NIL_SEND);
-        goto out;
-    }
+    if (unlikely(c == NULL))
+        return chan_wait_nil(m, WHY_CHAN_NIL_SEND);
     G *peer = NULL;
     lock_acquire(m, &c->lock, RANK_CHAN);
-    rc = chan_send_now(c, elem, &peer);
-    if (rc == -EAGAIN) {
-        /* The waker only reads a sender's element. */
-        rc = chan_wait(&m, c, &c->sendq, (void *)(uintptr_t)elem, WHY_CHAN_SEND);
-        goto out;
-    }
+    int rc = chan_send_now(c, elem, &peer);
+    if (rc == -EAGAIN) /* the waker only reads a sender's element */
+        return chan_wait(m, c, &c->sendq, (void *)(uintptr_t)elem, WHY_CHAN_SEND);
     lock_release(&c->lock);
     if (peer != NULL)
         sched_ready(m, peer);
-out:
     rt_leave(m);
     return rc;
 }
@@ -230,22 +295,16 @@ int weft_recv(weft_chan_t *c, void *elem)
     if (unlikely(m == NULL))
         return chan_no_m();
     m = chan_chaos(m);
-    int rc;
-    if (unlikely(c == NULL)) {
-        rc = chan_wait_nil(&m, WHY_CHAN_NIL_RECV);
-        goto out;
-    }
+    if (unlikely(c == NULL))
+        return chan_wait_nil(m, WHY_CHAN_NIL_RECV);
     G *peer = NULL;
     lock_acquire(m, &c->lock, RANK_CHAN);
-    rc = chan_recv_now(c, elem, &peer);
-    if (rc == -EAGAIN) {
-        rc = chan_wait(&m, c, &c->recvq, elem, WHY_CHAN_RECV);
-        goto out;
-    }
+    int rc = chan_recv_now(c, elem, &peer);
+    if (rc == -EAGAIN)
+        return chan_wait(m, c, &c->recvq, elem, WHY_CHAN_RECV);
     lock_release(&c->lock);
     if (peer != NULL)
         sched_ready(m, peer);
-out:
     rt_leave(m);
     return rc;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * chan.h: the inside of a channel, shared by chan.c and select.c.
+ * chan.h: the inside of a channel, shared by chan.c, select.c and bounce.c.
  *
  * chan.c's head has the ideas and the protocol; here are the steps that need
  * the channel's lock, written inline because both files live by their speed.
@@ -79,9 +79,8 @@ static inline void chan_copy(void *to, const void *from, size_t size)
 }
 
 /* The only two places that touch a parked peer's element. It may lie on the
- * peer's stack, which stays where it is: private stacks only. A stack that can
- * be away while its coroutine is parked needs its element passed through the G,
- * and that goes in here and where the peer queues itself. from == NULL: zeros. */
+ * peer's stack if that stays where it is; a peer whose stack is copied has named
+ * another place (bounce.c). from == NULL: zeros. */
 static inline void chan_copy_to_peer(Wait *peer, const void *from, size_t size)
 {
     chan_copy(peer->elem, from, size);
@@ -246,5 +245,41 @@ static inline int chan_no_m(void)
 
 /* chan.c */
 bool chan_forget(M *m, weft_chan_t *c, Wait *w);
+
+/* ---- bounce.c: waiting off the stack ---------------------------------------------- */
+
+typedef struct {
+    weft_chan_t **chan; /* distinct, ascending */
+    uint32_t n;
+} LockSet;
+
+/* In g->cases, behind the Waits; its list of channels and the room follow. */
+typedef struct {
+    LockSet set; /* select.c */
+    size_t room; /* bytes for elements */
+} BounceTail;
+
+static inline BounceTail *bounce_tail(G *g)
+{
+    return (BounceTail *)(void *)(g->cases + g->ncases);
+}
+
+/* Has g's block n Waits, channels in the list and bytes of room? If not, grow it: g is
+ * queued nowhere and holds no channel's lock. False: no memory, and no block. */
+static inline bool bounce_fits(G *g, uint32_t n, size_t room)
+{
+    return likely(n <= g->ncases) &&
+           (room == 0 || (g->cases != NULL && room <= bounce_tail(g)->room));
+}
+bool bounce_grow(G *g, uint32_t n, size_t room);
+
+/* For a g with window_copied(g). The room that an element takes in its block: */
+size_t bounce_size(const weft_chan_t *c, const void *elem);
+char *bounce_room(G *g); /* where that begins */
+/* Give w a place for the element, in the room if it is large, and a sender's a copy of
+ * it. Where the next one's room begins. */
+char *bounce_in(Wait *w, const weft_chan_t *c, void *elem, bool send, char *room);
+/* After the wait: w was granted (or NULL); its element to the receiver's elem, or NULL */
+void bounce_out(G *g, const Wait *w, void *elem);
 
 #endif

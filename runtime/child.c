@@ -8,7 +8,8 @@
  * stops, and threads that are not weft's: waitpid() as a declared blocking call.
  *
  * The descriptors of coroutines that are abandoned at the end of a run would stay open: they are in
- * a list, on those coroutines' stacks, which is gone through before the stacks are.
+ * a list, which is gone through then. It does not lie on those coroutines' stacks, since each of them
+ * writes into its neighbours' entries, and a neighbour's stack may be a copied one (window.c).
  */
 #include "io.h"
 
@@ -30,14 +31,20 @@ typedef struct Watch {
 static Lock lock; /* RANK_LEAF */
 static Watch *watches;
 
-static void watch_begin(Watch *w)
+/* NULL: no memory. */
+static Watch *watch_begin(int fd)
 {
+    Watch *w = rt_alloc(sizeof *w);
+    if (w == NULL)
+        return NULL;
+    w->fd = fd;
     lock_acquire(NULL, &lock, RANK_LEAF);
     w->prev = NULL;
     if ((w->next = watches) != NULL)
         w->next->prev = w;
     watches = w;
     lock_release(&lock);
+    return w;
 }
 
 static void watch_end(Watch *w)
@@ -47,12 +54,16 @@ static void watch_end(Watch *w)
     if (w->next != NULL)
         w->next->prev = w->prev;
     lock_release(&lock);
+    rt_free(w);
 }
 
 void child_fini(void)
 {
-    for (Watch *w = watches; w != NULL; w = w->next)
+    for (Watch *w = watches, *next; w != NULL; w = next) {
+        next = w->next;
         close(w->fd);
+        rt_free(w);
+    }
     watches = NULL;
 }
 
@@ -70,20 +81,21 @@ static ssize_t try_wait(IO *io, void *arg)
 /* -EAGAIN: we may not wait like that. */
 static ssize_t wait_parked(IO *io, Child *c)
 {
-    Watch w = {.fd = sys_child_open(c->pid)};
-    if (w.fd < 0)
+    int fd = sys_child_open(c->pid);
+    if (fd < 0)
         return -EAGAIN;
-    ssize_t n = fd_adopt(&io->m, w.fd, false); /* a socket as good as any: it is only polled */
-    if (n != 0) {
-        close(w.fd);
+    Watch *w = watch_begin(fd);
+    if (w == NULL) {
+        close(fd);
         return -EAGAIN;
     }
-    watch_begin(&w);
-    n = fd_ref(&io->m, w.fd, &io->f);
+    ssize_t n = fd_adopt(&io->m, fd, false); /* a socket as good as any: it is only polled */
+    if (n == 0)
+        n = fd_ref(&io->m, fd, &io->f);
     if (n == 0)
         n = io_run(io, WEFT_READ, try_wait, c);
-    watch_end(&w);
-    fd_close(&io->m, w.fd);
+    watch_end(w);
+    fd_close(&io->m, fd);
     return n == -ENOMEM || n == -ENOSPC || n == -EPERM ? -EAGAIN : n;
 }
 

@@ -26,6 +26,7 @@
  * Lock: arena.lock (RANK_ARENA).
  */
 #include "annotate.h"
+#include "copystack.h"
 
 #include <unistd.h>
 
@@ -203,15 +204,19 @@ void coro_set_name(G *g, char *name)
 
 static int check_attr(const weft_attr_t *attr)
 {
-    if (attr->stack != WEFT_STACK_PRIVATE || (attr->flags & ~(unsigned)WEFT_MOVABLE) != 0)
+    int stack = attr->stack != 0 ? attr->stack : sched.stack;
+    if (attr->stack < 0 || attr->stack > WEFT_STACK_COPIED ||
+        (attr->flags & ~(unsigned)WEFT_MOVABLE) != 0)
         return -EINVAL;
+    if (stack == WEFT_STACK_COPIED && !sched.threads)
+        return attr->stack_max > windows.limit ? -EINVAL : STACK_WINDOW;
     return attr->stack_max != 0 ? stack_class(attr->stack_max) : 0;
 }
 
 int coro_spawn(M *m, const weft_attr_t *attr, void (*fn)(void *), void *arg, void *pc, G **out)
 {
     P *p = m->p;
-    int cls = 0, rc;
+    int cls = sched.stack_class, rc;
     char *name = NULL;
 
     if (unlikely(attr != NULL)) {
@@ -220,7 +225,8 @@ int coro_spawn(M *m, const weft_attr_t *attr, void (*fn)(void *), void *arg, voi
         if (attr->name != NULL && *attr->name != '\0' && (name = copy_name(attr->name)) == NULL)
             return -ENOMEM;
     }
-    if (unlikely((rc = stack_reserve(p, cls)) != 0))
+    rc = unlikely(cls == STACK_WINDOW) ? window_reserve() : stack_reserve(p, cls);
+    if (unlikely(rc != 0))
         goto no_stack;
     G *g = p != NULL ? p->free : NULL;
     if (likely(g != NULL)) {
@@ -239,6 +245,8 @@ int coro_spawn(M *m, const weft_attr_t *attr, void (*fn)(void *), void *arg, voi
     g->stack_class = (uint8_t)cls;
     g->saved_errno = 0;
     g->flags = unlikely(attr != NULL) && attr->flags & WEFT_MOVABLE ? G_MOVABLE : 0;
+    if (cls == STACK_WINDOW)
+        g->flags |= G_COPIED;
     g->held = false;
     g->cxx[0] = g->cxx[1] = NULL;
     g->unpreemptible = g->pins = 0;
@@ -254,43 +262,70 @@ int coro_spawn(M *m, const weft_attr_t *attr, void (*fn)(void *), void *arg, voi
     *out = g;
     return 0;
 no_g:
-    stack_unreserve(p, cls);
+    if (cls != STACK_WINDOW)
+        stack_unreserve(p, cls);
 no_stack:
     rt_free(name);
     return rc;
 }
 
+typedef struct {
+    void (*fn)(void *);
+    void *arg;
+} Call;
+
 /* First code on a new stack. */
-WEFT_NO_TSAN void coro_start(void *arg)
+static __attribute__((noinline)) Call coro_begin(M *m)
 {
-    M *m = arg;
-    note_arrive(m->g);
-    cxx_arrive(m, m->g);
-    sched_arrive(m);
     G *g = m->g;
+    Call call = {g->fn, g->arg}; /* now: once g can be preempted a save puts its block there */
+    note_arrive(g);
+    cxx_arrive(m, g);
+    sched_arrive(m);
     *m->errno_addr = 0;
     rt_leave(m);
-    g->fn(g->arg);
-    m = rt_enter();
+    return call;
+}
+
+WEFT_NO_TSAN static __attribute__((noinline)) _Noreturn void coro_finish(void)
+{
+    M *m = rt_enter();
     if (unlikely(m == NULL)) {
         static const char text[] = "weft: fatal: a coroutine returned in a forked child\n";
         (void)!write(2, text, sizeof text - 1);
         _exit(2);
     }
+    G *g = m->g;
     if (g->wg != NULL)
         weft_wg_done(g->wg);
     sched_exit(m);
 }
 
-void coro_bind(M *m, G *g)
+/* Keeps nothing: its frame is on every stack, and costs memory on copied ones. */
+WEFT_NO_TSAN void coro_start(void *m)
 {
-    g->slot = stack_get(m->p, g->stack_class);
+    Call call = coro_begin(m);
+    call.fn(call.arg);
+    coro_finish();
+}
+
+bool coro_bind(M *m, G *g)
+{
+    if (unlikely(window_copied(g))) {
+        if (!copystack_bind(m, g))
+            return false;
+    } else {
+        g->slot = stack_get(m->p, g->stack_class);
+    }
     g->sp = arch_prepare(stack_top(g->slot), coro_start);
+    if (unlikely(stack_unguarded(g->slot)))
+        g->flags |= G_UNGUARDED;
     note_bind(g);
     if (unlikely(sched.threads)) {
         g->pins = 1;
         g->flags |= G_PINNED;
     }
+    return true;
 }
 
 bool coro_reap(M *m, G *g, void *arg)
@@ -298,8 +333,12 @@ bool coro_reap(M *m, G *g, void *arg)
     (void)arg;
     P *p = m->p;
     note_end(g);
-    stack_put(p, g->slot);
-    stack_unreserve(p, g->stack_class);
+    if (unlikely(g->stack_class == STACK_WINDOW)) {
+        copystack_end(m, g);
+    } else {
+        stack_put(p, g->slot);
+        stack_unreserve(p, g->stack_class);
+    }
     if (unlikely(g->name != NULL))
         coro_set_name(g, NULL);
     set(&g->state, G_DEAD);
@@ -339,6 +378,7 @@ void coro_free_all(void)
             if (get(&g->state) != G_DEAD) {
                 note_end(g);
                 rt_free(g->name);
+                block_free(NULL, g->block, g->block_size);
             }
         }
         sys_release(s, SLAB);
@@ -353,7 +393,7 @@ void coro_free_all(void)
 int coro_go_own(void (*fn)(void *), void *arg, const char *name)
 {
     G *g;
-    weft_attr_t attr = {.name = name};
+    weft_attr_t attr = {.name = name, .stack = WEFT_STACK_PRIVATE};
     M *m = rt_enter();
     if (m == NULL)
         return get(&sched.forked) ? -ENOSYS : -ENOMEM;

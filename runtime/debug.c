@@ -8,6 +8,10 @@
  *                              tick=timer   CPU timers only, nothing of perf; tick=perf  perf's clock first
  *                              blockwarn=MS say which coroutine blocked its thread for so long, undeclared
  *                              threads=1    each coroutine runs on a thread of its own
+ *                              stackshare   copied stacks are inaccessible while parked: copystack.c
+ *                              windows=N    so many at most for copied stacks
+ *                              guards=vma   guards of stacks are PROT_NONE mappings, as before Linux 6.13
+ *                              guards=N     and N of them at most: the other stacks have none
  *   WEFT_PROCS, WEFT_MAXTHREADS, WEFT_SIGNAL   numbers, read by life.c through debug_env_int()
  *
  * Read again at each weft_run(), in the thread that calls it, before another
@@ -104,22 +108,54 @@ static bool debug_threads(const char *value, const char *end)
     return true;
 }
 
+static bool debug_windows(const char *value, const char *end)
+{
+    uint64_t n;
+    if (!debug_number(value, end, &n) || n == 0 || n > 1000000)
+        return false;
+    sched.windows_most = (uint32_t)n;
+    return true;
+}
+
+static bool debug_stackshare(const char *value, const char *end)
+{
+    uint64_t on;
+    if (!debug_number(value, end, &on) || on > 1)
+        return false;
+    sched.stackshare = on != 0;
+    return true;
+}
+
+/* vma, or the most there may be. */
+static bool debug_guards(const char *value, const char *end)
+{
+    uint64_t n = 0;
+    if (!(end - value == 3 && memcmp(value, "vma", 3) == 0) &&
+        (!debug_number(value, end, &n) || n == 0 || n > INT32_MAX))
+        return false;
+    sched.guards_max = (long)n;
+    sys_guard_plain(true);
+    return true;
+}
+
 static const struct {
     const char *key;
     bool (*parse)(const char *value, const char *end);
 } debug_keys[] = {
-    {"blockwarn", debug_blockwarn}, {"chaos", debug_chaos}, {"preempt", debug_preempt},
-    {"threads", debug_threads},     {"tick", debug_tick},
+    {"blockwarn", debug_blockwarn}, {"chaos", debug_chaos},           {"guards", debug_guards},
+    {"preempt", debug_preempt},     {"stackshare", debug_stackshare}, {"threads", debug_threads},
+    {"tick", debug_tick},           {"windows", debug_windows},
 };
 
-/* One key=value of [s, end). */
+/* One key=value of [s, end); a key alone means 1. */
 static void debug_set(const char *s, const char *end)
 {
     const char *eq = memchr(s, '=', (size_t)(end - s));
     size_t len = (size_t)((eq != NULL ? eq : end) - s);
+    const char *value = eq != NULL ? eq + 1 : "1", *value_end = eq != NULL ? end : value + 1;
     for (size_t i = 0; i < sizeof(debug_keys) / sizeof(debug_keys[0]); i++) {
         if (strlen(debug_keys[i].key) == len && memcmp(debug_keys[i].key, s, len) == 0 &&
-            eq != NULL && debug_keys[i].parse(eq + 1, end))
+            debug_keys[i].parse(value, value_end))
             return;
     }
     static _Atomic bool said;
@@ -134,6 +170,10 @@ void debug_init(void)
     sched.storm = sched.threads = false;
     sched.tick = TICK_ANY;
     sched.blockwarn = 0;
+    sched.windows_most = 0;
+    sched.stackshare = false;
+    sched.guards_max = 0;
+    sys_guard_plain(false);
     const char *s = secure_getenv("WEFT_DEBUG");
     while (s != NULL && *s != '\0') {
         const char *end = s + strcspn(s, ",");

@@ -26,6 +26,7 @@
  * with release, so the next holder sees all of the tables.
  */
 #include "annotate.h"
+#include "copystack.h"
 #include "report.h"
 
 #include <errno.h>
@@ -49,6 +50,7 @@ const char *const reason_name[WHY_MAX] = {
     [WHY_START] = "runnable",
     [WHY_PREEMPTED] = "preempted",
     [WHY_SYSCALL] = "syscall",
+    [WHY_WINDOW] = "stack window",
 };
 
 /* ---- the report stack ------------------------------------------------------ */
@@ -131,6 +133,26 @@ static uint32_t entry_walk(G *g, const ArchContext *ctx, uintptr_t *frames)
     return unwind_walk(ctx, NULL, lo, hi, frames, ENTRY_FRAMES);
 }
 
+/* A stack that lies in its block: the image of its inner end, with everything that may be an address on the
+ * stack moved along. That would ruin a program; a backtrace may be wrong at worst. Racy like the rest: see below. */
+static uint32_t walk_block(G *g, char *sp, char *hi, uintptr_t *frames)
+{
+    static _Alignas(16) uintptr_t image[8192]; /* one report at a time */
+    size_t n = (size_t)(hi - sp);
+    uintptr_t delta = (uintptr_t)image - (uintptr_t)sp;
+    ArchContext ctx;
+    if (n > g->block_size)
+        return 0;
+    if (n > sizeof(image))
+        n = sizeof(image);
+    memcpy(image, g->block, n);
+    for (size_t i = 0; i < n / sizeof(image[0]); i++)
+        if (image[i] >= (uintptr_t)sp && image[i] < (uintptr_t)hi)
+            image[i] += delta;
+    arch_context(image, &ctx);
+    return unwind_walk(&ctx, NULL, image, (char *)image + n, frames, ENTRY_FRAMES);
+}
+
 static void entry_backtrace(Entry *e, G *g)
 {
     if (g == dump.self) {
@@ -145,8 +167,12 @@ static void entry_backtrace(Entry *e, G *g)
     if (sp < lo || sp >= hi)
         return;
     ArchContext ctx;
-    arch_context(sp, &ctx);
-    e->nframes = entry_walk(g, &ctx, e->frames);
+    if (window_copied(g) && window_of(g)->resident != g) {
+        e->nframes = walk_block(g, sp, hi, e->frames);
+    } else {
+        arch_context(sp, &ctx);
+        e->nframes = entry_walk(g, &ctx, e->frames);
+    }
     /* The fence keeps the walk's reads before these; a G that left and came back
      * to the same place in between has a true backtrace again. */
     atomic_thread_fence(memory_order_acquire);
@@ -365,20 +391,20 @@ typedef struct {
 
 static void overflow_body(void *arg, const ArchContext *here)
 {
-    (void)here;
     const Overflow *v = arg;
     uintptr_t frames[32];
-    ArchContext ctx;
-    arch_ucontext(v->ucontext, &ctx);
+    ArchContext ctx = *here;
+    if (v->ucontext != NULL)
+        arch_ucontext(v->ucontext, &ctx);
     uint32_t n = unwind_walk(&ctx, v->ucontext, v->lo, v->hi, frames, 32);
     Out o;
     out_open(&o, STDERR_FILENO);
-    print_frames(&o, frames, n, false);
+    print_frames(&o, frames, n, v->ucontext == NULL);
     print_spawn(&o, v->g->id, (uintptr_t)v->g->spawn_pc);
     out_flush(&o);
 }
 
-/* On the alternate signal stack. The line itself needs nothing but write(2); the
+/* On the alternate signal stack, save for stack_check(). The line itself needs nothing but write(2); the
  * backtrace may, so it comes second and under guard. */
 void dump_overflow(G *g, void *addr, void *ucontext)
 {
@@ -396,10 +422,42 @@ void dump_overflow(G *g, void *addr, void *ucontext)
     out_dec(&o, (uint64_t)((char *)hi - (char *)lo));
     out_str(&o, " bytes (stack_max in weft_attr_t or weft_config_t raises it), address ");
     out_hex(&o, (uintptr_t)addr);
+    if (g->flags & G_UNGUARDED) {
+        out_str(&o, ", no guard: a quarter is kept free (the sysctl vm.max_map_count)");
+        if (addr < lo) /* it was noticed late: show all of it */
+            lo = addr;
+    }
     out_str(&o, "\n");
     out_flush(&o);
     fatal_guard(true);
     Overflow v = {.ucontext = ucontext, .lo = lo, .hi = hi, .g = g};
+    (void)report_run(overflow_body, &v);
+    fatal_unguard();
+}
+
+/* ---- somebody else's stack: WEFT_DEBUG=stackshare ------------------------------------------------- */
+
+/* On the alternate signal stack, like the above. */
+void dump_trespass(const G *g, const G *owner, const void *addr, void *ucontext)
+{
+    void *lo, *hi;
+    Out o;
+    out_open(&o, STDERR_FILENO);
+    out_str(&o, "weft: ");
+    print_who(&o, g->id, g->name);
+    out_str(&o, " touches ");
+    out_hex(&o, (uintptr_t)addr);
+    out_str(&o, " on the copied stack of parked ");
+    print_who(&o, owner->id, owner->name);
+    out_str(&o, ", spawned at ");
+    out_hex(&o, (uintptr_t)owner->spawn_pc);
+    out_str(&o, "\n");
+    out_flush(&o);
+    if (g->slot == NULL)
+        return;
+    stack_bounds(g->slot, &lo, &hi);
+    fatal_guard(true);
+    Overflow v = {.ucontext = ucontext, .lo = lo, .hi = hi, .g = (G *)(uintptr_t)g};
     (void)report_run(overflow_body, &v);
     fatal_unguard();
 }

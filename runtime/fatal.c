@@ -55,6 +55,25 @@ static void fatal_line(const char *prefix, const char *fmt, va_list ap)
     errno = e;
 }
 
+static void raise_segv(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGSEGV);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    raise(SIGSEGV);
+}
+
+/* The program's own handler first, which may want to write something down. */
+void fatal_segv(void)
+{
+    sys_fault_remove();
+    raise_segv();
+    signal(SIGSEGV, SIG_DFL);
+    raise_segv();
+    _exit(FATAL_STATUS);
+}
+
 static void guard_fire(int sig)
 {
     Out o;
@@ -67,11 +86,7 @@ static void guard_fire(int sig)
     if (!die_by_signal)
         _exit(FATAL_STATUS);
     signal(SIGSEGV, SIG_DFL);
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGSEGV);
-    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    raise(SIGSEGV);
+    raise_segv();
 }
 
 void fatal_guard(bool by_signal)

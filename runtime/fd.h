@@ -52,7 +52,7 @@ typedef struct {
     _Alignas(CACHE_LINE) _Atomic uint64_t word; /* (a) every change is a read-modify-write */
     Lock lock;       /* RANK_FD; never taken solo: Ms without a P take it */
     int fd;          /* (c) */
-    WaitQueue pollq; /* (l) weft_poll_fd; Wait.index is the mask */
+    WaitQueue pollq; /* (l) weft_poll_fd; Wait.dirs is the mask */
     FDSide side[2];  /* (l) */
 } FD;
 

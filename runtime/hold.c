@@ -388,6 +388,7 @@ WEFT_NO_TSAN void hold_abandon(M *m)
     G *g = m->g;
     set(&m->preempt_off, 1);
     syscall_abandon(m);
+    g->flags &= (uint16_t)~G_COPIED; /* it does not leave its window */
     m->abandoned = true;
     m->prev = g;
     m->commit = NULL;

@@ -20,6 +20,7 @@
  * weft made would be inherited by what the child executes, which could not even be ended by SIGTERM.
  */
 #include "annotate.h"
+#include "copystack.h"
 
 #include <stdlib.h>
 
@@ -100,7 +101,7 @@ static int configure(const weft_config_t *cfg, uint32_t *procs)
     if (cfg == NULL)
         cfg = &none;
     if (cfg->procs < 0 || cfg->procs > P_MAX || cfg->threads_max < 0 || cfg->flags != 0 ||
-        cfg->slice < 0 || cfg->signal < 0 || cfg->stack != WEFT_STACK_PRIVATE)
+        cfg->slice < 0 || cfg->signal < 0 || cfg->stack < 0 || cfg->stack > WEFT_STACK_COPIED)
         return -EINVAL;
     debug_init();
     int64_t n = cfg->procs, max = cfg->threads_max, signo = cfg->signal;
@@ -121,6 +122,8 @@ static int configure(const weft_config_t *cfg, uint32_t *procs)
     *procs = n < P_MAX ? (uint32_t)n : P_MAX;
     sched.threads_max = max > 0 ? (uint32_t)max : 10000;
     sched.stack_max = cfg->stack_max;
+    sched.stack = cfg->stack != 0 && !sched.threads ? cfg->stack : WEFT_STACK_PRIVATE;
+    sched.stack_class = sched.stack == WEFT_STACK_COPIED ? STACK_WINDOW : 0;
     return 0;
 }
 
@@ -156,6 +159,7 @@ static int assemble(M *m0, uint32_t procs)
 {
     bool can_solo = sys_membarrier_init();
     reset_sched(m0);
+    window_init(procs, can_solo);
     for (uint32_t i = 0; i <= procs; i++) /* the last one to be lent: monitor.c */
         if (procs_add() != 0)
             return -ENOMEM;
@@ -226,7 +230,8 @@ static int run(M *m0, Main *main)
     pthread_sigmask(SIG_SETMASK, NULL, &mask_before);
     preempt_thread_enter(m0);
     idle_acquire(m0, sched.p[0]);
-    int rc = coro_spawn(m0, NULL, run_main, main, (void *)(uintptr_t)main->entry, &g);
+    weft_attr_t attr = {.stack = WEFT_STACK_PRIVATE}; /* everybody has pointers to its locals */
+    int rc = coro_spawn(m0, &attr, run_main, main, (void *)(uintptr_t)main->entry, &g);
     if (rc != 0) {
         stop(rc);
     } else {
@@ -290,6 +295,9 @@ no_procs:
     foreign_wait_all();
     spill_fini();
     coro_free_all();
+    for (uint32_t i = 0; i < get_acq(&sched.np); i++)
+        block_flush(sched.p[i]);
+    window_fini();
     stack_fini();
     disassemble(m0);
     return rc == 0 ? sched.result : rc;

@@ -35,7 +35,8 @@
  * one of them sees the other, and a wake-up of the poller is kept.
  *
  * While every P is idle it sleeps without a timeout: an idle program is not
- * woken. It stores monitor = 0 and then reads idle_p; an M that takes a P has
+ * woken (but once, if by then a coroutine in the kernel has kept others from their window for a
+ * second: copystack_watch()). It stores monitor = 0 and then reads idle_p; an M that takes a P has
  * lowered idle_p and then reads monitor (idle_acquire). Both are sequentially
  * consistent: one of the two sees the other.
  */
@@ -101,6 +102,9 @@ static void sleep_long(void)
         int64_t until = get(&monitor.suspect) ? sys_now() + nap : 0;
         int rc = 0;
         atomic_store(&sched.monitor, 0);
+        int64_t look = copystack_watch(sys_now()); /* who has begun to wait since wakes us */
+        if (look != INT64_MAX && (until == 0 || look < until))
+            until = look;
         while (atomic_load(&sched.monitor) == 0 && all_idle() && !get(&monitor.stop) &&
                rc != -ETIMEDOUT)
             rc = sys_park(&sched.monitor, 0, until);
@@ -380,7 +384,7 @@ static void lend_one(bool stuck, int64_t now)
     G *g = NULL;
     if (p != NULL && !get(&sched.stopping) &&
         ((g = hogs_get_urgent(now - LEND_NS)) != NULL ||
-         (stuck && (g = hogs_find_held()) != NULL))) {
+         (stuck && ((g = hogs_find_held()) != NULL || (g = runq_get_held()) != NULL)))) {
         solo_end();
         p->spare = false;
         set(&p->state, P_RUNNING);
@@ -393,10 +397,11 @@ static void lend_one(bool stuck, int64_t now)
         procs_add();
 }
 
-/* One at a time, but for those whose threads are blocked in their turn. */
+/* One at a time, but for those whose threads are blocked in their turn. Who is back from the kernel may hold
+ * what the others wait for as well. */
 static void lend(int64_t now)
 {
-    if (get(&sched.hogs_n) == 0)
+    if (get(&sched.hogs_n) == 0 && get(&sched.runq_n) == 0)
         return;
     bool stuck = atomic_load(&sched.idle_p) == 0 && all_blocked(0, now);
     if (stuck || (hogs_urgent() && all_blocked(get(&sched.procs), now)))
@@ -418,6 +423,7 @@ static void watch(M *m)
     if (sched.slice != 0 && (waits || get(&sched.hogs_n) > 0))
         hasten_all();
     lend(now);
+    (void)copystack_watch(now);                  /* we come again soon anyway */
     int64_t until = now + (soon ? RETRY : SLOW); /* whatever runs may block in the kernel */
     if (until > again)
         until = again;

@@ -107,7 +107,7 @@ static void wake_pollers(FD *r, unsigned dirs, int result, Woken *out)
     Wait *next;
     for (Wait *w = r->pollq.head; w != NULL; w = next) {
         next = w->next;
-        if (w->index & dirs)
+        if (w->dirs & dirs)
             wake(&r->pollq, w, result, out);
     }
 }
@@ -120,7 +120,7 @@ static void note_waits(FD *r)
         if (r->side[dir - 1].waitq.head != NULL)
             waits |= fd_waits(dir);
     for (Wait *w = r->pollq.head; w != NULL; w = w->next)
-        waits |= fd_waits(w->index);
+        waits |= fd_waits(w->dirs);
     uint64_t gone = (FD_WAIT_IN | FD_WAIT_OUT) & ~waits;
     if (get(&r->word) & gone)
         atomic_fetch_and(&r->word, ~gone);
@@ -249,7 +249,7 @@ static int park(M **mp, const FDRef *f, unsigned dirs, WaitQueue *q, int64_t dea
     }
     w->g = g;
     w->on = r;
-    w->index = dirs;
+    w->dirs = dirs;
     w->select = deadline != 0;
     g->woke = NULL;
     g->result = 0;
@@ -301,7 +301,7 @@ static void expire(M *m, Timer *copy, unsigned dir)
     FDSide *side = &r->side[dir - 1];
     Woken out = {0};
     lock_acquire(NULL, &r->lock, RANK_FD);
-    if (side->seq == copy->seq) {
+    if (side->seq == copy->head.seq) {
         side->expired = true;
         wake_side(r, dir, -ETIMEDOUT, &out);
         note_waits(r);
@@ -324,7 +324,7 @@ static void lift(M *m, FDSide *side)
 {
     side->seq++;
     side->expired = false;
-    timer_del(m, &side->timer); /* false: it fires just now, and finds the new seq */
+    timer_del(m, &side->timer.head); /* false: it fires just now, and finds the new seq */
 }
 
 static int arm(M *m, FD *r, unsigned dir, int64_t deadline, Woken *out)
@@ -339,11 +339,11 @@ static int arm(M *m, FD *r, unsigned dir, int64_t deadline, Woken *out)
         note_waits(r);
         return 0;
     }
-    side->timer.fire = dir == WEFT_READ ? expire_in : expire_out;
+    side->timer.head.fire = dir == WEFT_READ ? expire_in : expire_out;
     side->timer.arg = r;
-    side->timer.seq = side->seq;
+    side->timer.head.seq = side->seq;
     side->timer.period = 0;
-    return timer_add(m, &side->timer, deadline);
+    return timer_add(m, &side->timer.head, deadline);
 }
 
 int netpoll_deadline(M *m, const FDRef *f, unsigned dirs, int64_t deadline)

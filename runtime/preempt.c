@@ -36,6 +36,9 @@
  * by signal fences: the code lowers preempt_off and then reads request; a tick
  * before the lowering has set it, a tick after it finds 0 and acts itself.
  *
+ * The handler also looks how deep a stack without a guard has become (stack.c), in the user's code only:
+ * within a switch m->g is not the one whose stack this is. Where such stacks run, ticks do not become rarer.
+ *
  * The end of a run: handlers leave for g0 (hold_abandon), but not out of library code:
  * the host that prints next needs stdio's locks. There they make the outermost library
  * frame return to preempt_left() instead of its caller (safepoint_leave); where that
@@ -93,6 +96,13 @@ static bool wanted(P *p)
     return get(&p->give_way) && get(&p->spared_tick) != get(&p->tick) && preempt_work_waits();
 }
 
+/* Its slice is over, and who shares its window waits: in no queue, nor would another P help. Only leaving the window does,
+ * not standing still. */
+static bool window_wanted(const M *m)
+{
+    return over(m->p) && !(m->g->flags & (G_PINNED | G_UNPREEMPTIBLE)) && copystack_wanted(m->g);
+}
+
 /* A tick of the clock. */
 static void count(M *m, P *p)
 {
@@ -116,7 +126,7 @@ static void set_period(M *m, int64_t period)
 static void be_lazy(M *m, P *p)
 {
     int64_t period = get(&m->tick.period);
-    if (over(p) && !sched.storm && period < LAZIEST * sched.slice)
+    if (over(p) && !sched.storm && period < LAZIEST * sched.slice && !(m->g->flags & G_UNGUARDED))
         set_period(m, 2 * period);
 }
 
@@ -184,14 +194,21 @@ static bool tried(M *m, P *p)
     return ++m->tries > TRIES;
 }
 
+/* It is not inside a library. */
+static bool move(M *m, P *p, void *uc)
+{
+    if (!movable(m, uc) || !arch_inject(uc, preempt_moved))
+        return false;
+    bump(&p->moved, 1);
+    return true;
+}
+
 static void stop(M *m, P *p, void *uc)
 {
     enum HogPlace place = place_of(p);
     bool inside = in_library(m, uc);
-    if (!inside && movable(m, uc) && arch_inject(uc, preempt_moved)) {
-        bump(&p->moved, 1);
+    if (!inside && move(m, p, uc))
         return;
-    }
     if ((inside || may_move(m->g)) && !tried(m, p)) {
         ask_again(m);
         return;
@@ -252,13 +269,13 @@ static void tick_with_p(M *m, bool poked, bool inside, void *uc)
     P *p = m->p;
     if (!poked)
         count(m, p);
-    bool give_way = wanted(p);
-    if (give_way || !over(p))
+    bool give_way = wanted(p), share = !give_way && window_wanted(m);
+    if (give_way || share || !over(p))
         set_period(m, sched.slice);
     else if (!poked)
         be_lazy(m, p);
     if (inside || m->g->flags & G_UNPREEMPTIBLE) {
-        if (get(&sched.stopping) || give_way) {
+        if (get(&sched.stopping) || give_way || share) {
             bump(&p->flagged, 1);
             set(&m->request, true);
         }
@@ -266,6 +283,8 @@ static void tick_with_p(M *m, bool poked, bool inside, void *uc)
     }
     if (!get(&sched.stopping) && give_way)
         stop(m, p, uc);
+    else if (!get(&sched.stopping) && share && !in_library(m, uc))
+        (void)move(m, p, uc);
     if (get(&sched.stopping))
         leave(m, uc);
 }
@@ -301,6 +320,8 @@ static void on_tick(bool poked, void *uc)
         arch_fail_syscall(uc); /* whoever waits is to give it up */
     }
     uint32_t off = get(&m->preempt_off);
+    if (unlikely(m->g->flags & G_UNGUARDED) && off == 0)
+        stack_check_at(m->g, uc);
     set(&m->preempt_off, off + 1); /* the monitor must not take the P from under us: syscall.c */
     atomic_signal_fence(memory_order_seq_cst); /* pairs with the membarrier there */
     if (syscall_settle(m) != LEASE_OWN) {
@@ -319,7 +340,7 @@ static M *answer(M *m, bool parks)
     bool waits = preempt_work_waits();
     bool hog = preempt_is_hog(p) && get(&p->spared_tick) != get(&p->tick);
     enum HogPlace place = place_of(p);
-    if (parks && !(m->g->flags & G_PINNED) && (wanted(p) || (hog && waits)))
+    if (parks && !(m->g->flags & G_PINNED) && (wanted(p) || (hog && waits) || window_wanted(m)))
         return step_aside(m, place);
     if (wanted(p) && may_move(m->g) && !tried(m, p))
         ask_again(m); /* in its own code, perhaps, it can be moved */
@@ -450,7 +471,7 @@ void weft_preempt_enable(void)
     atomic_signal_fence(memory_order_seq_cst); /* pairs with the handler */
     if (--g->unpreemptible > 0)
         return;
-    g->flags &= (uint8_t)~G_UNPREEMPTIBLE;
+    g->flags &= (uint16_t)~G_UNPREEMPTIBLE;
     preempt_pending(false); /* what was asked for meanwhile */
 }
 
@@ -471,5 +492,5 @@ void weft_thread_unlock(void)
     if (g == NULL || g->pins == 0)
         return;
     if (--g->pins == 0)
-        g->flags &= (uint8_t)~G_PINNED;
+        g->flags &= (uint16_t)~G_PINNED;
 }

@@ -79,6 +79,7 @@ static void empty(M *m, P *p)
     empty_queue(p);
     timer_move(m, p, sched.p[0]);
     stack_flush(p);
+    window_flush(p);
     coro_flush(p);
 }
 

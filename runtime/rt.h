@@ -52,6 +52,7 @@ typedef struct G G;
 typedef struct M M;
 typedef struct P P;
 typedef struct Slot Slot;
+typedef struct Window Window;
 
 /* ---- lock.c: short locks ------------------------------------------------
  * See lock.c for the biased mode that makes them free while one thread runs. */
@@ -64,6 +65,7 @@ enum Rank {
     RANK_CLAIM,  /* the right to start an idle timer: timer.c */
     RANK_TIMERS, /* a P's timer heap */
     RANK_SCHED,  /* sched.lock */
+    RANK_WINDOW, /* a window of copied stacks */
     RANK_ARENA,  /* stack slots, G slabs */
     RANK_LEAF,   /* nothing is taken under these */
 };
@@ -105,6 +107,7 @@ enum Reason {
     WHY_START,     /* never ran yet */
     WHY_PREEMPTED, /* runnable, its slice was over */
     WHY_SYSCALL,   /* running, and its P was taken */
+    WHY_WINDOW,    /* it could run, but its stack's window is in use */
     WHY_MAX
 };
 
@@ -114,10 +117,14 @@ typedef struct Wait {
     struct Wait *next, *prev; /* queue's lock */
     G *g;                     /* (c) while queued */
     void *on;                 /* (c) while queued: the channel, or the address waited on */
-    void *elem;     /* (c) while queued: element to copy from or to; the waker may write there */
-    uint32_t index; /* (c) while queued: case number in a select */
+    void *elem; /* (c) while queued: element to copy from or to; the waker may write there */
+    union {
+        uint32_t dirs; /* (c) while queued: WEFT_READ, WEFT_WRITE; netpoll.c */
+        uint64_t word; /* what elem points to, if not to the user's place: bounce.c */
+    };
     bool select;    /* (c) while queued: the waker must win wait_claim() first */
     bool queued;    /* queue's lock */
+    uint16_t size;  /* (m) of what elem points to: bounce.c */
     int32_t result; /* (w), read by the owner once it runs again */
 } Wait;
 
@@ -129,31 +136,37 @@ typedef struct {
 
 typedef struct Timer Timer;
 /* What a due timer does. Two kinds:
- * - timer_wake (arg: a G, seq: its wait's serial) is done under the heap's lock:
+ * - fire NULL: it is a G's (seq: its wait's serial), nothing but a head, and wakes
+ *   that G (result -ETIMEDOUT, woke NULL) under the heap's lock:
  *   wait_claim() first, then t->heap = NULL, then the G is made ready. As the G
- *   frees the Timer inside it only after timer_del(), which takes the lock while
+ *   frees the head inside it only after timer_del(), which takes the lock while
  *   t->heap is set, neither can be gone.
- * - every other function is called without a lock on a copy of *t, which is out
+ * - every function is called without a lock on a copy of its Timer, which is out
  *   of its heap already. It must not park. What arg points to must be
  *   type-stable, or the copy must be all it needs. */
 typedef void TimerFire(M *m, Timer *copy);
 
-struct Timer {          /* overlays weft_timer_t */
-    int64_t when;       /* heap's lock while pending */
-    int64_t period;     /* heap's lock while pending */
-    TimerFire *fire;    /* heap's lock while pending */
-    void (*fn)(void *); /* heap's lock while pending */
-    void *arg;          /* heap's lock while pending */
-    uint64_t seq;       /* heap's lock while pending; fire's to compare */
+/* What a heap needs of a timer. A G has no more of one: there may be millions. */
+typedef struct {
+    int64_t when;    /* heap's lock while pending */
+    TimerFire *fire; /* heap's lock while pending; of a G always NULL */
+    uint64_t seq;    /* heap's lock while pending; fire's to compare */
     _Atomic(P *)
         heap;     /* (a) whose heap it is in; NULL: not pending. Written under P's lock: timer.c */
     uint32_t idx; /* heap's lock: place in it */
+} TimerHead;
+
+struct Timer { /* overlays weft_timer_t */
+    TimerHead head;
+    int64_t period;     /* heap's lock while pending */
+    void (*fn)(void *); /* heap's lock while pending */
+    void *arg;          /* heap's lock while pending */
 };
 _Static_assert(sizeof(Timer) <= sizeof(weft_timer_t), "weft_timer_t holds a Timer");
 
 typedef struct {
     int64_t when; /* copy of t->when: no pointer to follow while sifting */
-    Timer *t;
+    TimerHead *t;
 } TimerEntry;
 
 typedef struct {
@@ -167,10 +180,9 @@ typedef struct {
 
 void timer_init(M *m, Timers *ts);
 void timer_free(M *m, Timers *ts); /* drop all entries, free the array: end of a run */
-void timer_wake(M *m, Timer *t);   /* result -ETIMEDOUT, woke NULL */
-int timer_add(M *m, Timer *t,
-              int64_t when);    /* fire, fn, arg, period, seq set before; t not pending. -ENOMEM */
-bool timer_del(M *m, Timer *t); /* true: it was pending and will not fire */
+/* The rest set before; t not pending. -ENOMEM */
+int timer_add(M *m, TimerHead *t, int64_t when);
+bool timer_del(M *m, TimerHead *t); /* true: it was pending and will not fire */
 int64_t
 timer_run(M *m, P *p,
           int64_t now); /* fire what is due in p's heap (any P's); its next deadline or INT64_MAX */
@@ -187,36 +199,49 @@ enum {
     /* Written by (m): */
     G_PINNED = 16,        /* weft_thread_lock(): parks in place */
     G_UNPREEMPTIBLE = 32, /* weft_preempt_disable() */
-    G_OWN = 64            /* (c) the runtime's: not counted, not shown */
+    G_OWN = 64,           /* (c) the runtime's: not counted, not shown */
+    G_COPIED = 128,       /* (c) until it ends: its stack shares a window: copystack.c */
+    G_UNGUARDED = 256,    /* from its first run on: its stack has no guard, stack.c */
+    G_PARKS_ODDLY = G_FOREIGN | G_PINNED | G_UNPREEMPTIBLE | G_UNGUARDED
 };
 
 struct G {
-    void *sp;               /* (m) saved stack pointer; NULL: never ran, or held */
-    G *link;                /* owner of the list it is on: run queue, free list, batch */
-    Slot *slot;             /* (m) its stack; NULL before the first run */
-    M *m;                   /* (m) the M that runs it; (c) for G_FOREIGN and G_SYSTEM */
-    void (*fn)(void *);     /* (c) */
-    void *arg;              /* (c) */
+    void *sp;           /* (m) saved stack pointer; NULL: never ran, or held */
+    G *link;            /* owner of the list it is on: run queue, free list, batch */
+    Slot *slot;         /* (m) its stack; NULL before the first run */
+    M *m;               /* (m) the M that runs it; (c) for G_FOREIGN and G_SYSTEM */
+    void (*fn)(void *); /* (c) */
+    union { /* block once block_size is not 0: no save comes before coro_start() has read arg */
+        void *arg;   /* (c) until then; nobody else reads it */
+        void *block; /* (window's lock) copied: for its stack, while that is not in the window */
+    };
     weft_wg_t *wg;          /* (c) weft_wg_go: counted down when fn has returned; or NULL */
     _Atomic uint64_t claim; /* (a) serial << 1 | claimed: see wait_claim() */
     Wait *woke;             /* (w) the wait that was granted */
     _Atomic uint8_t state;  /* (m), and (w) on waking; read racily by dumps */
     _Atomic uint8_t reason; /* (m) */
-    uint8_t flags;          /* (c), but for the last two */
+    uint16_t flags;         /* (c), but for those of (m) */
     uint8_t stack_class;    /* (c) stack.c */
-    bool held; /* (S) it stands still on the thread m, which waits for a P: preempt.c */
+    bool held;       /* (S) it stands still on the thread m, which waits for a P: preempt.c */
+    _Atomic bool on; /* (a) copied: its window is in its use; written by (m) */
+    uint8_t shallow; /* (window's lock) saves in a row that needed a quarter of block */
     uint16_t unpreemptible; /* (m) weft_preempt_disable() less enable() */
     uint16_t pins;          /* (m) weft_thread_lock() less unlock() */
     int32_t result;         /* (w) a plain word from waker to woken */
     int32_t saved_errno;    /* (m) */
-    uint32_t ncases;        /* (m) room in cases */
+    uint32_t ncases;        /* (m) Waits in cases */
     uint64_t id;            /* (c) */
     void *spawn_pc;         /* (c) return address of weft_go */
     char *name;             /* (m) allocated, or NULL */
-    Wait *cases;            /* (m) select's block, kept for the next one */
+    Wait *cases;            /* (m) its block, kept for the next wait: bounce.c */
     int64_t since;          /* (m) P's coarse clock when it parked */
+    uint32_t block_size;    /* (window's lock) 0: no block */
     Wait wait;
-    Timer timer;  /* sleep and deadlines */
+    union {
+        TimerHead timer; /* sleep and deadlines */
+        void *
+            place; /* (m) in a wait for a channel without one (timer.when): the receiver's element, bounce.c */
+    };
     void *cxx[2]; /* (m) its exceptions, while it does not run: cxx.c */
 #ifdef WEFT_TSAN
     void *fiber;
@@ -225,6 +250,9 @@ struct G {
     void *fake; /* (m) ASan's fake stack while not running */
 #endif
 };
+#if !defined(WEFT_TSAN) && !defined(WEFT_ASAN)
+_Static_assert(sizeof(G) <= 256, "of 5e9 bytes for ten million parked coroutines half is for Gs");
+#endif
 
 /* ---- P ----------------------------------------------------------------------- */
 
@@ -253,9 +281,14 @@ struct P {
     uint32_t credits;         /* (m) stack reservations in hand: stack.c */
     uint64_t id_next, id_end; /* (m) ids to give out */
     Slot *slots[16];          /* (m) warm slots, LIFO; default class only */
+    Window *windows;          /* (m) free ones, LIFO: window.c */
+    uint32_t nwindows;        /* (m) */
+    uint32_t window_turn;     /* (m) which to share next */
+    int block_cache;          /* (m) block.c; 0: none yet */
 
     /* Counters, read by any: bump() by the M that holds the P; fired under timers.lock. */
     _Atomic uint64_t spawned, exited, switches, steals, fired;
+    _Atomic uint64_t window_saves, window_loads, copied_bytes; /* the sum counts */
 
     _Alignas(CACHE_LINE) _Atomic(G *) ring[RUNQ]; /* (a) */
     _Alignas(CACHE_LINE) Timers timers;
@@ -285,6 +318,13 @@ enum HogPlace { HOG_LAST, HOG_FIRST, HOG_NOT, HOG_URGENT };
  * made runnable at once. Must not park or be long. */
 typedef bool Commit(M *m, G *g, void *arg);
 
+/* A park with a deadline: sched.c. */
+typedef struct {
+    Commit *commit;
+    void *arg;
+    int64_t deadline;
+} Until;
+
 struct M {
     G *g;                         /* (m) what runs now; g0 while scheduling */
     P *p;                         /* (m) NULL: foreign, or idle */
@@ -301,16 +341,19 @@ struct M {
     _Atomic uint32_t calls;       /* (a) declared blocking calls; bump() by (m) */
     P *was_p;                     /* (S) the P that was taken from it */
     int64_t out_since;            /* (S) when */
+    int64_t told;                 /* (S) out_since, if copystack_watch() has told of that call */
     int64_t out_for;              /* (m) for how long it was without one, the last time */
     uintptr_t out_at;             /* (S) where it was in the kernel: WEFT_DEBUG=blockwarn */
     bool declared;                /* (m) within a declared blocking call */
     Commit *commit;               /* (m) pending commit of prev */
-    void *commit_arg;             /* (m) */
+    void *commit_arg;             /* (m) nothing on prev's stack, if that is copied */
+    Until until;                  /* (m) what commit_until() is to do */
     G *prev;                      /* (m) what was switched away from */
     int *errno_addr;              /* (c) this thread's errno */
     void **cxx;                   /* (c) this thread's exceptions; NULL: no C++ runtime */
     P *next_p;                    /* who wakes this M writes it before the wake: the P to run */
     G *give;                      /* (m) held: on g0, give it our P */
+    G *enter;                     /* (m) copied: on g0, see that it gets its window */
     _Atomic bool request; /* (a) (m) its handler and itself: look at the lowering of preempt_off */
     _Atomic bool poking;  /* (a) the monitor uses tick: monitor.c */
     _Atomic bool in_kernel;     /* (a) end of a run: it was blocked there when it was poked */
@@ -328,6 +371,7 @@ struct M {
     _Atomic bool arranged;      /* (a) it will return to preempt_left(); (m) writes */
     uintptr_t left;        /* (m) where library code would return, but for the end of the run */
     bool abandoned;        /* (m) it left the run out of a signal handler */
+    bool starved;          /* (m) there was no memory to save a stack */
     int64_t held_since;    /* (S) */
     SysCpus cpus;          /* who wakes this M: where it may run, if */
     bool here;             /* its CPU was chosen (hold.c) */
@@ -417,11 +461,16 @@ struct Sched {
     M *m0;                          /* (c) the thread in weft_run */
     int result;                     /* main's value; main writes, m0 reads */
     size_t stack_max;               /* (c) */
+    int stack;                      /* (c) WEFT_STACK_*, the default */
+    int stack_class;                /* (c) of weft_go() */
+    bool stackshare;                /* (c) WEFT_DEBUG=stackshare */
+    uint32_t windows_most;          /* (c) WEFT_DEBUG=windows; 0: as many as usual */
     int64_t slice;                  /* (c) ns of CPU time; 0: no preemption */
     enum { TICK_ANY, TICK_TIMER, TICK_PERF } tick; /* (c) WEFT_DEBUG=tick=... */
     bool storm;                       /* (c) WEFT_DEBUG=preempt=<us>: each tick ends the slice */
     int64_t blockwarn;                /* (c) ns, 0: off: WEFT_DEBUG=blockwarn=<ms> */
     bool threads;                     /* (c) WEFT_DEBUG=threads=1: each coroutine pins its thread */
+    long guards_max;                  /* (c) 0: what the system allows: WEFT_DEBUG=guards=<n> */
     int signo;                        /* (c) of the tick */
     _Atomic uint64_t chaos;           /* (a) seed, 0: off; changes between runs */
     uint32_t m_serial;                /* (S) */
@@ -439,6 +488,18 @@ extern struct Sched sched;
 /* Until sched_ready(); the waker's word is in m->g->result, m->g->woke */
 M *sched_park(M *m, enum Reason why, Commit *commit, void *arg);
 M *sched_park_unlock(M *m, enum Reason why, Lock *l); /* commit: release l */
+/* The last thing of a call: what follows a wait for a channel, to the user's next instruction, is
+ * chan_parked()'s. Nothing of the call stays on the stack. Only if sched_parks_last() */
+int sched_park_last(M *m, enum Reason why, Lock *l);
+static inline bool sched_parks_last(const G *g)
+{
+#if defined(WEFT_TSAN) || defined(WEFT_ASAN)
+    (void)g;
+    return false; /* a sanitizer wants each function to return where it was entered */
+#else
+    return likely((g->flags & G_PARKS_ODDLY) == 0);
+#endif
+}
 M *sched_park_until_unlock(M *m, enum Reason why, Lock *l, int64_t deadline);
 /* After wait_begin(); 0: none */
 M *sched_park_until(M *m, enum Reason why, Commit *commit, void *arg, int64_t deadline);
@@ -446,6 +507,7 @@ M *sched_park_until(M *m, enum Reason why, Commit *commit, void *arg, int64_t de
  * P */
 void sched_ready(M *m, G *g);
 void sched_ready_tail(M *m, G *g);    /* the same, behind what is queued here */
+void sched_try_again(G *g);           /* it could run all the time, but for what it needed */
 void sched_ready_list(M *m, G *head); /* a list by link, in order; m may have no P */
 M *sched_yield_to_others(M *m); /* behind everything queued here; returns at once when nothing is */
 void sched_loop(M *m);   /* an M's life: on its own stack; returns when m->p is NULL for good */
@@ -602,7 +664,7 @@ void maker_want(void); /* (signal) see that an M is in bed, to take over a P fro
 int coro_spawn(M *m, const weft_attr_t *attr, void (*fn)(void *), void *arg, void *pc, G **out);
 /* Outside of the runtime or within: weft_go() of a coroutine that nobody sees. name is constant */
 int coro_go_own(void (*fn)(void *), void *arg, const char *name);
-void coro_bind(M *m, G *g);            /* give g a stack: it is about to run for the first time */
+bool coro_bind(M *m, G *g); /* give g a stack: it is about to run. false: it waits for a window */
 bool coro_reap(M *m, G *g, void *arg); /* commit: g has ended and is off its stack */
 /* Every G that is not dead; racy while others run */
 void coro_foreach(void (*fn)(G *, void *), void *arg);
@@ -791,7 +853,11 @@ void stack_put(P *p, Slot *s);
 void *stack_top(const Slot *s); /* where to start: 16-byte aligned, coloured */
 void stack_bounds(const Slot *s, void **lo, void **hi);
 void *stack_floor(const Slot *s); /* (signal) what lies below may be the guard */
-void stack_flush(P *p);           /* p's warm slots and credits to the arena */
+bool stack_unguarded(const Slot *s);
+/* What runs g is deep in g's stack, which has no guard: dies if that is too deep. */
+void stack_check(G *g);
+void stack_check_at(G *g, void *ucontext); /* (signal) the same of what the tick interrupted */
+void stack_flush(P *p);                    /* p's warm slots and credits to the arena */
 /* Give back memory of slots that have been free for a second; < 1 ms; true: call again */
 bool stack_trim(int64_t now);
 bool stack_trim_pending(void);
@@ -800,6 +866,36 @@ bool stack_owns(const void *addr);               /* (signal) addr lies in a slot
 bool stack_on_fault(void *addr, void *ucontext); /* (signal) what sys_fault_install gets */
 /* (signal) move g's guard down; false: overflow, or not ours */
 bool stack_fault(G *g, void *addr, uintptr_t sp);
+
+bool stack_deepen(
+    Slot *s, size_t n); /* nobody is on it: room for n bytes above the guard. false: no memory */
+void stack_give_back(Slot *s, char *sp); /* nobody is on it: the pages below sp, and the guard */
+void stack_ready(Slot *s);               /* a slot that no arena knows: its guard */
+
+/* ---- window.c, copystack.c: copied stacks ------------------------------------- */
+
+enum { STACK_WINDOW = 255 }; /* in place of a class of slots */
+
+static inline bool window_copied(const G *g)
+{
+    return (g->flags & G_COPIED) != 0;
+}
+void window_init(uint32_t procs, bool membarrier);
+void window_fini(void);             /* end of a run: all of them */
+int window_reserve(void);           /* a later coro_bind() finds a window. -ENOMEM */
+void window_flush(P *p);            /* p's free windows are everybody's */
+bool window_owns(const void *addr); /* (signal) addr lies in a window */
+/* Others are about to wait for the object, or to wake who does: fatal if it lies on a copied stack */
+void window_refuse(M *m, const void *object, const char *what);
+/* (signal) After a fault: say who touched whose stack, if that is what it was */
+void window_trespass(const M *m, const void *addr, void *ucontext);
+bool window_trim(int64_t now); /* give back memory of windows not used for a second */
+bool window_trim_pending(void);
+void copystack_starved(M *m);      /* on g0: m->starved: wait a little */
+bool copystack_wanted(const G *g); /* (signal) g runs, and somebody may wait for its window */
+/* The monitor: tell of who is in the kernel for long and keeps others from their window. When to look again; INT64_MAX:
+ * not before something has run */
+int64_t copystack_watch(int64_t now);
 
 /* ---- safepoint.c: what is being interrupted? ---------------------------------- */
 
@@ -841,6 +937,7 @@ void sema_reset(void); /* end of a run: nobody waits */
  * for g->wait if g->reason is CHAN_RECV or CHAN_SEND. Does nothing for a Wait with
  * on == NULL. */
 void chan_abandon(M *m, Wait *w);
+int chan_parked(M *m); /* the end of a call that has waited for a channel: its result */
 
 /* ---- alloc.c, fatal.c, dump.c, debug.c, stats.c --------------------------------- */
 
@@ -854,10 +951,14 @@ void rt_alloc_prepare(void *room); /* at its start, or when it could not be made
 /* "weft: fatal: ...", dump, exit status 2 */
 _Noreturn void fatal(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void fatal_deadlock(void);
+_Noreturn void fatal_segv(void); /* (signal) die as of a SIGSEGV that nobody mends */
 void warn(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* "weft: ..." on stderr */
 void dump_all(int fd);
-void dump_init(void);                                 /* load the unwinder */
-void dump_overflow(G *g, void *addr, void *ucontext); /* (signal) the report of a stack overflow */
+void dump_init(void); /* load the unwinder */
+/* (signal) The report of a stack overflow; ucontext NULL: here */
+void dump_overflow(G *g, void *addr, void *ucontext);
+/* (signal) g touches what is owner's while that is parked */
+void dump_trespass(const G *g, const G *owner, const void *addr, void *ucontext);
 void dump_blocked(const G *g, int64_t ns,
                   uintptr_t pc); /* the calling coroutine was blocked at pc; 0: unknown */
 /* (signal) returns, unless the fault is a dump's own that met a stack in use */

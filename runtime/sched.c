@@ -14,8 +14,9 @@
  * parked G's *commit*. A channel operation queues its wait under the channel's
  * lock, parks, and the commit releases that lock. A yield's commit puts the G
  * into the run queue. An ending G's commit frees its stack. Everything that can
- * be switched to calls sched_arrive() first: a resumed G in switch_to(), a new
- * one in coro_start(), g0 in switch_to().
+ * be switched to calls sched_arrive() first: a resumed G in switch_to() or, if it
+ * has left no frame of ours (sched_park_last()), in sched_parked(), a new one in
+ * coro_start(), g0 in switch_to().
  *   Program order across threads: G's writes before it parks, its saved
  * context, the commit's release (unlock, or a put into a queue) on M1; the
  * waker's acquire of that lock, its put into a run queue (release), the taking
@@ -39,6 +40,7 @@
  * poller take.
  */
 #include "annotate.h"
+#include "copystack.h"
 
 #include <pthread.h>
 
@@ -126,6 +128,8 @@ void sched_tick(M *m)
     p->now = sys_now();
     if (get(&p->timers.first) <= p->now)
         timer_run(m, p, p->now);
+    if (unlikely(window_trim_pending()) && window_trim(p->now))
+        block_trim();
     if (unlikely(get(&sched.hogs_n) != 0) && hogs_due(p))
         atomic_fetch_or(&p->attention, ATT_HOG);
     if (get(&sched.waiters) > 0 && get(&sched.poller) == 0 &&
@@ -140,6 +144,8 @@ void sched_arrive(M *m)
 {
     G *prev = m->prev;
     Commit *commit = m->commit;
+    if (unlikely(window_copied(prev)))
+        copystack_leave(m, prev);
     if (likely(commit != NULL)) {
         m->commit = NULL;
         if (unlikely(!commit(m, prev, m->commit_arg)))
@@ -167,15 +173,27 @@ static G *first_run(M *m, G *next)
         m->give = next;
         return &m->g0;
     }
-    coro_bind(m, next);
-    return next;
+    return coro_bind(m, next) ? next : &m->g0;
 }
 
-/* Continue as next; returns when prev is switched to again, on the M that did. */
-WEFT_NO_TSAN static M *switch_to(M *m, G *prev, G *next)
+/* What can be switched to in place of next: itself, unless it has to wait for its thread or its window. What takes longer
+ * is for g0: until the commit whoever parks may hold a lock. */
+static inline G *prepare(M *m, G *next)
 {
-    if (unlikely(next->sp == NULL))
-        next = first_run(m, next);
+    if (likely(next->sp != NULL) && (likely(!window_copied(next)) || copystack_enter(next)))
+        return next;
+    if (m->commit != NULL && window_copied(next)) {
+        m->enter = next;
+        return &m->g0;
+    }
+    if (next->sp == NULL)
+        return first_run(m, next);
+    return copystack_enter_slow(m, next) ? next : &m->g0;
+}
+
+/* What comes right before the switch from prev to next ... */
+static inline __attribute__((always_inline)) void leave(M *m, G *prev, G *next)
+{
     m->prev = prev;
     m->g = next;
     if (next != &m->g0) {
@@ -186,10 +204,25 @@ WEFT_NO_TSAN static M *switch_to(M *m, G *prev, G *next)
     }
     note_leave(m, prev, next, false);
     cxx_leave(m, prev);
-    m = arch_switch(&prev->sp, next->sp, m);
+}
+
+/* ... and right after the switch back, on the M that did it. */
+static inline __attribute__((always_inline)) void arrive(M *m)
+{
     cxx_arrive(m, m->g);
     note_arrive(m->g);
     sched_arrive(m);
+}
+
+/* Continue as next; returns when prev is switched to again, on the M that did. */
+WEFT_NO_TSAN static M *switch_to(M *m, G *prev, G *next)
+{
+    next = prepare(m, next);
+    if (unlikely(next == prev)) /* g0 stays */
+        return m;
+    leave(m, prev, next);
+    m = arch_switch(&prev->sp, next->sp, m);
+    arrive(m);
     return m;
 }
 
@@ -208,12 +241,10 @@ static M *park_pinned(M *m, enum Reason why, Commit *commit, void *arg)
     return m;
 }
 
-M *sched_park(M *m, enum Reason why, Commit *commit, void *arg)
+/* The caller's G waits from now on. Returns what is to run next. */
+static inline G *begin_wait(M *m, enum Reason why, Commit *commit, void *arg)
 {
     G *g = m->g;
-    if (unlikely(g->flags & (G_FOREIGN | G_PINNED | G_UNPREEMPTIBLE)))
-        return g->flags & G_FOREIGN ? foreign_park(m, commit, arg, 0)
-                                    : park_pinned(m, why, commit, arg);
     rt_assert(m->preempt_off == 1);
     set(&g->state, G_WAITING);
     set(&g->reason, (uint8_t)why);
@@ -222,9 +253,35 @@ M *sched_park(M *m, enum Reason why, Commit *commit, void *arg)
     m->commit = commit;
     m->commit_arg = arg;
     G *next = pick(m, m->p);
-    m = switch_to(m, g, next != NULL ? next : &m->g0);
+    return next != NULL ? next : &m->g0;
+}
+
+static inline M *park(M *m, enum Reason why, Commit *commit, void *arg)
+{
+    G *g = m->g;
+    m = switch_to(m, g, begin_wait(m, why, commit, arg));
     *m->errno_addr = g->saved_errno;
     return m;
+}
+
+/* Apart, and called last: what it needs of the frame the others need not set up. */
+static __attribute__((noinline)) M *park_odd(M *m, enum Reason why, Commit *commit, void *arg)
+{
+    G *g = m->g;
+    if (g->flags & G_UNGUARDED)
+        stack_check(g);
+    if (g->flags & G_FOREIGN)
+        return foreign_park(m, commit, arg, 0);
+    if (g->flags & (G_PINNED | G_UNPREEMPTIBLE))
+        return park_pinned(m, why, commit, arg);
+    return park(m, why, commit, arg);
+}
+
+M *sched_park(M *m, enum Reason why, Commit *commit, void *arg)
+{
+    if (unlikely(m->g->flags & G_PARKS_ODDLY))
+        return park_odd(m, why, commit, arg);
+    return park(m, why, commit, arg);
 }
 
 static bool commit_unlock(M *m, G *g, void *arg)
@@ -239,23 +296,29 @@ M *sched_park_unlock(M *m, enum Reason why, Lock *l)
     return sched_park(m, why, commit_unlock, l);
 }
 
+int sched_park_last(M *m, enum Reason why, Lock *l)
+{
+    G *g = m->g, *next = prepare(m, begin_wait(m, why, commit_unlock, l));
+    leave(m, g, next);
+    return arch_park(&g->sp, next->sp, m);
+}
+
+int sched_parked(void *pass)
+{
+    M *m = pass;
+    arrive(m);
+    *m->errno_addr = m->g->saved_errno;
+    return chan_parked(m);
+}
+
 /* A park with a deadline: the timer must be armed once the G is off its stack,
  * but before the inner commit lets go of the queue's lock: after that the G may
  * be running again, and use g->timer anew. */
-typedef struct {
-    Commit *commit;
-    void *arg;
-    int64_t deadline;
-} Until;
-
 static bool commit_until(M *m, G *g, void *arg)
 {
-    Until u = *(Until *)arg; /* it lies on g's stack, which may be in use after the commit */
+    Until u = *(Until *)arg; /* it lies in m, which goes on after the commit */
     uint64_t serial = get(&g->claim) >> 1;
-    g->timer.fire = timer_wake;
-    g->timer.arg = g;
     g->timer.seq = serial;
-    g->timer.period = 0;
     int rc = timer_add(m, &g->timer, u.deadline);
     /* No room in the heap: report that in place of the wait. Claimed before the
      * inner commit, for after it g may be gone. */
@@ -280,8 +343,8 @@ M *sched_park_until(M *m, enum Reason why, Commit *commit, void *arg, int64_t de
         return sched_park(m, why, commit, arg);
     if (unlikely(m->g->flags & G_FOREIGN))
         return foreign_park(m, commit, arg, deadline);
-    Until u = {commit, arg, deadline};
-    m = sched_park(m, why, commit_until, &u);
+    m->until = (Until){commit, arg, deadline};
+    m = sched_park(m, why, commit_until, &m->until);
     timer_del(m, &m->g->timer);
     return m;
 }
@@ -326,6 +389,13 @@ void sched_ready_tail(M *m, G *g)
     idle_wake(m);
 }
 
+void sched_try_again(G *g)
+{
+    set(&g->state, G_RUNNABLE);
+    runq_put_global(g, g, 1);
+    idle_wake(NULL);
+}
+
 void sched_ready_list(M *m, G *head)
 {
     G *next;
@@ -355,10 +425,10 @@ static bool commit_yield_pinned(M *m, G *g, void *arg)
 
 static bool commit_give_way(M *m, G *g, void *arg)
 {
-    enum HogPlace *place = arg;
+    enum HogPlace place = (enum HogPlace)(uintptr_t)arg;
     set(&g->state, G_RUNNABLE);
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
-    hogs_put(g, *place);
+    hogs_put(g, place);
     lock_release(&sched.lock);
     idle_wake(m);
     return true;
@@ -367,23 +437,24 @@ static bool commit_give_way(M *m, G *g, void *arg)
 M *sched_give_way(M *m, enum HogPlace place)
 {
     G *g = m->g;
+    if (unlikely(g->flags & G_UNGUARDED))
+        stack_check(g);
     G *next = pick(m, m->p);
     set(&g->reason, WHY_PREEMPTED);
     g->saved_errno = *m->errno_addr;
     m->commit = commit_give_way;
-    m->commit_arg = &place; /* on g's stack, where nobody runs before the commit is done */
+    m->commit_arg = (void *)(uintptr_t)place;
     m = switch_to(m, g, next != NULL ? next : &m->g0);
     *m->errno_addr = g->saved_errno;
     return m;
 }
 
-M *sched_yield_to_others(M *m)
+static inline M *yield(M *m)
 {
     G *g = m->g;
-    if (unlikely(g->flags & (G_PINNED | G_UNPREEMPTIBLE)))
-        return g->flags & G_UNPREEMPTIBLE ? m
-                                          : park_pinned(m, WHY_YIELD, commit_yield_pinned, NULL);
     G *next = pick(m, m->p);
+    if (next == NULL && unlikely(window_copied(g)) && copystack_contended(g))
+        next = &m->g0; /* who waits for its window is in no queue until it leaves */
     if (next != NULL) {
         set(&g->reason, WHY_YIELD);
         g->saved_errno = *m->errno_addr;
@@ -394,6 +465,23 @@ M *sched_yield_to_others(M *m)
         sched_tick(m);
     }
     return m;
+}
+
+static __attribute__((noinline)) M *yield_odd(M *m)
+{
+    G *g = m->g;
+    if (g->flags & G_UNPREEMPTIBLE)
+        return m;
+    if (g->flags & G_UNGUARDED)
+        stack_check(g);
+    return g->flags & G_PINNED ? park_pinned(m, WHY_YIELD, commit_yield_pinned, NULL) : yield(m);
+}
+
+M *sched_yield_to_others(M *m)
+{
+    if (unlikely(m->g->flags & (G_PINNED | G_UNPREEMPTIBLE | G_UNGUARDED)))
+        return yield_odd(m);
+    return yield(m);
 }
 
 void weft_yield(void)
@@ -415,8 +503,9 @@ WEFT_NO_TSAN _Noreturn void sched_exit(M *m)
     G *g = m->g, *next = pick(m, m->p);
     if (next == NULL)
         next = &m->g0;
-    if (next->sp == NULL)
-        next = first_run(m, next);
+    next = prepare(m, next);
+    g->flags &=
+        (uint16_t)~G_COPIED; /* it does not leave its window, it is done with it: coro_reap() */
     m->commit = coro_reap;
     m->prev = g;
     m->g = next;
@@ -454,9 +543,13 @@ uint32_t sched_attend(M *m)
 void sched_loop(M *m)
 {
     for (;;) {
+        G *g = NULL;
         if (m->give != NULL) {
             hold_give(m, m->give);
             m->give = NULL;
+        } else if (m->enter != NULL) {
+            g = m->enter;
+            m->enter = NULL;
         }
         /* The end first: the P of main's M must go to a held coroutine's thread, even if it is one too many,
          * and from there to the next. Other Ms may leave without (idle_find). */
@@ -467,7 +560,12 @@ void sched_loop(M *m)
         }
         if (m->p != NULL && get(&m->p->attention) != 0)
             sched_attend(m);
-        G *g = m->p != NULL ? pick(m, m->p) : NULL;
+        if (g != NULL && m->p == NULL) { /* that P was one too many */
+            runq_put_global(g, g, 1);
+            g = NULL;
+        } else if (g == NULL && m->p != NULL) {
+            g = pick(m, m->p);
+        }
         if (g == &m->g0)
             continue;
         if (g == NULL)
@@ -480,5 +578,7 @@ void sched_loop(M *m)
             m->give = g;
         else
             switch_to(m, &m->g0, g);
+        if (unlikely(m->starved))
+            copystack_starved(m);
     }
 }

@@ -29,8 +29,8 @@
  *
  * The commit (select_unlock) runs when this G may already be resumed elsewhere:
  * by a waker behind a channel unlocked first, or by the timer. It reads the list
- * of channels, which lies on that G's stack or in its block. But the G has to
- * take every channel's lock but the winner's before it returns, and the
+ * of channels, which lies in that G's block (bounce.c). But the G has to take
+ * every channel's lock but the winner's before it lets go of the block, and the
  * winner's was free for the waker only after the commit had unlocked it. So
  * until the last unlock the list stays, and after it the commit does not look.
  * (Without any channel there is no lock to wait for: no commit then.)
@@ -38,11 +38,6 @@
 #include "chan.h"
 
 enum { CASES_MAX = 65536, SMALL = 8 };
-
-typedef struct {
-    weft_chan_t **chan; /* distinct, ascending */
-    uint32_t n;
-} LockSet;
 
 /* ---- the locks ---------------------------------------------------------------------- */
 
@@ -153,22 +148,17 @@ static bool select_do(weft_case_t *k, G **wake)
     return true;
 }
 
-/* Room in g->cases for n Waits that are not queued, and behind them for a list
- * of n channels. Kept for the next select. No Wait is queued now. */
-static bool select_grow(G *g, uint32_t n)
+/* The block, large enough to do these cases; for a wait that a copied stack is not
+ * there for, with room for their elements. NULL: no memory. */
+static BounceTail *select_block(G *g, const weft_case_t *cases, uint32_t n, bool wait)
 {
-    if (likely(n <= g->ncases))
-        return true;
-    uint32_t room = n < 2 ? 2 : n;
-    size_t bytes = room * (sizeof(Wait) + sizeof(weft_chan_t *));
-    rt_free(g->cases);
-    g->ncases = 0;
-    g->cases = rt_alloc(bytes);
-    if (g->cases == NULL)
-        return false;
-    memset(g->cases, 0, bytes);
-    g->ncases = room;
-    return true;
+    size_t room = 0;
+    if (wait && unlikely(window_copied(g)))
+        for (uint32_t i = 0; i < n; i++)
+            room += bounce_size(cases[i].chan, cases[i].elem);
+    if (!bounce_fits(g, n, room) && !bounce_grow(g, n, room))
+        return NULL;
+    return bounce_tail(g);
 }
 
 /* ---- waiting ----------------------------------------------------------------------- */
@@ -180,15 +170,19 @@ static void select_enqueue(M *m, weft_case_t *cases, uint32_t n)
     G *g = m->g;
     uint32_t dice = rng_below(&m->rng, 2 * n), i = dice / 2;
     uint32_t step = dice % 2 == 0 ? 1 : n - 1;
+    bool copied = window_copied(g);
+    char *room = copied ? bounce_room(g) : NULL;
     for (uint32_t left = n; left > 0; left--, i = i + step < n ? i + step : i + step - n) {
         weft_chan_t *c = cases[i].chan;
         Wait *w = &g->cases[i];
         if (c == NULL)
             continue;
         w->g = g;
-        w->elem = cases[i].elem;
-        w->index = i;
         w->select = true;
+        if (unlikely(copied))
+            room = bounce_in(w, c, cases[i].elem, cases[i].op == WEFT_SEND, room);
+        else
+            w->elem = cases[i].elem;
         chan_enqueue(c, cases[i].op == WEFT_RECV ? &c->recvq : &c->sendq, w);
     }
 }
@@ -225,10 +219,14 @@ static int select_wait(M **mp, weft_case_t *cases, uint32_t n, int64_t deadline,
         if (w != woke && w->on != NULL)
             chan_forget(m, w->on, w);
     }
-    if (woke == NULL)
-        return g->result;
-    cases[woke->index].result = woke->result;
-    return (int)woke->index;
+    int rc = g->result;
+    if (likely(woke != NULL)) {
+        rc = (int)(woke - g->cases);
+        cases[rc].result = woke->result;
+    }
+    if (unlikely(window_copied(g)))
+        bounce_out(g, woke, woke != NULL && cases[rc].op == WEFT_RECV ? cases[rc].elem : NULL);
+    return rc;
 }
 
 /* ---- select ----------------------------------------------------------------------- */
@@ -246,20 +244,22 @@ static int select_all(M **mp, weft_case_t *cases, int n, int64_t deadline, bool 
 {
     M *m = *mp;
     weft_chan_t *few[SMALL];
-    LockSet set = {few, 0};
+    LockSet here = {few, 0}, *set = &here;
     uint32_t un = (uint32_t)n;
-    if ((block || un > SMALL) && !select_grow(m->g, un))
-        return -ENOMEM;
-    if (un <= SMALL) {
-        select_sort_few(&set, cases, un);
-    } else {
-        set.chan = (weft_chan_t **)(void *)(m->g->cases + m->g->ncases);
-        select_sort_many(&set, cases, un);
+    if (block || un > SMALL) {
+        BounceTail *tail = select_block(m->g, cases, un, block);
+        if (tail == NULL)
+            return -ENOMEM;
+        set = &tail->set;
     }
+    if (un <= SMALL)
+        select_sort_few(set, cases, un);
+    else
+        select_sort_many(set, cases, un);
 
     G *peer = NULL;
     int i;
-    select_lock(m, &set);
+    select_lock(m, set);
     /* Each failure empties a queue of lost waiters: this ends. After a run its
      * coroutines' Waits stay queued and look ready (chan_pop): each case once. */
     while ((i = select_pick(m, cases, n)) >= 0 && !select_do(&cases[i], &peer))
@@ -273,9 +273,9 @@ static int select_all(M **mp, weft_case_t *cases, int n, int64_t deadline, bool 
         else if (!get_acq(&sched.active))
             i = -EPERM;
         else
-            return select_wait(mp, cases, un, deadline, &set);
+            return select_wait(mp, cases, un, deadline, set);
     }
-    select_unlock(m, NULL, &set);
+    select_unlock(m, NULL, set);
     if (peer != NULL)
         sched_ready(m, peer);
     return i;

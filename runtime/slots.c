@@ -25,7 +25,9 @@
  * Too little address space (ulimit -v, vm.overcommit_memory=2). The default
  * class goes down from 64 MiB to 8 MiB, 1 MiB, 256 KiB a slot, and this is said
  * once; a chunk that would take more than a sixteenth of what the process may
- * have counts as not to be had. Sizes that attributes ask for are kept or refused.
+ * have counts as not to be had. Slots beyond 1 MiB may take a quarter of it, those of
+ * 1 MiB fill it to the half: under a limit of 64 GB a hundred thousand coroutines fit.
+ * Sizes that attributes ask for are kept or refused.
  *
  * Locking: all under slot_arena.lock, RANK_ARENA, taken without an M (idle threads
  * trim without a P), and never held over a system call save those that make a chunk.
@@ -68,6 +70,8 @@ int slots_init(size_t stack_max)
     set(&slot_arena.credit_max, CREDITS_PLENTY);
     slot_arena.address_limit = sys_address_limit();
     slot_arena.guards_max = sys_guard_max();
+    if (sched.guards_max > 0 && sched.guards_max < slot_arena.guards_max)
+        slot_arena.guards_max = sched.guards_max;
     return 0;
 }
 
@@ -129,6 +133,14 @@ static size_t slots_stride(size_t limit)
     return (limit + 64 * KIB + 33 * page + 2 * MIB - 1) & ~(2 * MIB - 1);
 }
 
+/* A stack without a guard that runs through all those below it is stopped at the
+ * end of the chunk at least. That page is below the limit of the first slot. */
+void slots_seal(Chunk *c)
+{
+    if (sys_guard_kind() == SYS_GUARD_VMA)
+        sys_guard_set(c->base, sys_page());
+}
+
 static Chunk *chunk_make(int cls, size_t limit, uint32_t count)
 {
     bool big = limit >= SLOT_SMALL;
@@ -150,6 +162,7 @@ static Chunk *chunk_make(int cls, size_t limit, uint32_t count)
     c->guard_size = big ? 64 * KIB : sys_page();
     c->nslots = c->nfree = count;
     c->cls = (uint8_t)cls;
+    slots_seal(c);
     for (uint32_t i = 0; i < count; i++) /* guard 0: set at the first use */
         c->slots[i] = (Slot){.chunk = c, .hi = c->base + (i + 1) * stride - slots_colour(i, big)};
     return c;
@@ -168,10 +181,22 @@ static void chunk_add(SlotClass *k, Chunk *c)
     if (k->avail == NULL)
         k->avail = c;
     k->total += c->nslots;
+    k->bytes += (size_t)(c->end - c->base);
     if (c->stride * k->next_count * 2 <= MAX_CHUNK && k->next_count < CHUNK_SLOTS_MAX)
         k->next_count *= 2;
     set_rel(&slot_arena.chunks[n], c);   /* pairs with stack_owns() */
     set_rel(&slot_arena.nchunks, n + 1); /* the same */
+}
+
+/* May the default class have another chunk of slots as big as that? Few big ones, lest
+ * there be none left for many. */
+static bool slots_fair(const SlotClass *k, size_t limit, uint32_t count)
+{
+    size_t most = slot_arena.address_limit;
+
+    if (most == SIZE_MAX || limit <= 256 * KIB)
+        return true;
+    return k->bytes + slots_stride(limit) * count <= (limit > MIB ? most / 4 : most / 2);
 }
 
 /* One more chunk: as many slots as planned, else fewer; the default class tries
@@ -184,7 +209,8 @@ static bool slots_grow(int cls)
     Chunk *c;
 
     assert_held(&slot_arena.lock);
-    while ((c = chunk_make(cls, limit, count)) == NULL) {
+    while ((cls == 0 && !slots_fair(k, limit, count)) ||
+           (c = chunk_make(cls, limit, count)) == NULL) {
         if (count > CHUNK_FIRST)
             count = CHUNK_FIRST;
         else if (cls == 0 && limit > 256 * KIB)
@@ -325,21 +351,26 @@ bool stack_owns(const void *addr)
     return false;
 }
 
-/* Of PROT_NONE guards only so many fit into the process: without the rest
- * stacks still work, but an overflow is not caught. */
+/* Of PROT_NONE guards only so many fit into the process. Stacks without one work,
+ * but an overflow is noticed late (stack.c), so this is said. */
+void slots_say_unguarded(void)
+{
+    static _Atomic bool said; /* by this process, in whatever run */
+
+    if (!get(&said) && !atomic_exchange(&said, true))
+        warn("stacks from now on have no guard, their depth is checked at times: raise the sysctl "
+             "vm.max_map_count (%ld of them have one)",
+             get(&slot_arena.guards));
+}
+
 bool slots_guard_quota(int n)
 {
+    if (n > 0 && get(&slot_arena.guards) >= slot_arena.guards_max)
+        return false; /* a hint: no lock at each first run */
     slots_lock();
-    bool ok = n < 0 || slot_arena.guards < slot_arena.guards_max;
-    bool say = !ok && !slot_arena.said_guards;
+    bool ok = n < 0 || get(&slot_arena.guards) < slot_arena.guards_max;
     if (ok)
-        slot_arena.guards += n;
-    else
-        slot_arena.said_guards = true;
+        set(&slot_arena.guards, get(&slot_arena.guards) + n);
     slots_unlock();
-    if (say)
-        warn("stacks from now on have no guard: raise the sysctl vm.max_map_count (half of it is "
-             "in use by the guards of %ld stacks)",
-             slot_arena.guards_max);
     return ok;
 }

@@ -44,6 +44,7 @@ struct Chunk {
 
 typedef struct {
     size_t limit;        /* (l) of the next chunk; sinks for class 0 */
+    size_t bytes;        /* (l) of addresses, all chunks */
     uint32_t total;      /* (l) slots */
     uint32_t credits;    /* (l) given out; <= total */
     uint32_t nchunks;    /* (l) */
@@ -57,11 +58,12 @@ struct SlotArena {
     _Atomic uint32_t credit_max;  /* (a) most credits a P hoards; sinks when slots run out */
     SlotClass cls[STACK_CLASSES]; /* (l) */
     size_t address_limit;         /* (c) */
-    long guards, guards_max;      /* (l) */
+    _Atomic long guards;          /* (a) written under (l) */
+    long guards_max;              /* (c) */
     uint64_t out, out_bytes;      /* (l) slots with Gs and in caches */
     _Atomic uint32_t
         warm; /* (a) free slots that may hold pages; written under (l), a hint for others */
-    bool said_small, said_guards;        /* (l) */
+    bool said_small;                     /* (l) */
     _Atomic uint32_t nchunks;            /* (a) release after the entry */
     _Atomic(Chunk *) chunks[CHUNKS_MAX]; /* (a) */
 };
@@ -101,6 +103,8 @@ slots_take(int cls,
 void slots_give(Slot *list, int64_t now); /* back, to be kept warm for a second from now */
 void slots_chunk_put(Chunk *c, Slot *s);  /* onto a free list; (l) held */
 bool slots_guard_quota(int n); /* n > 0: may n more guards be set? n < 0: so many are gone */
+void slots_say_unguarded(void);
+void slots_seal(Chunk *c); /* c is as fresh from sys_reserve at its low end */
 
 static inline uint32_t slot_index(const Slot *s)
 {

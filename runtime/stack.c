@@ -24,6 +24,16 @@
  * When a coroutine ends that went past the first guard, its slot gives the deep
  * pages back at once and the guard goes to its first place.
  *
+ * No guard. Before Linux 6.13 a guard takes two of the mappings that a process may
+ * have, so beyond some 29,000 stacks there is none. The coroutine then has
+ * G_UNGUARDED, and the depth is looked at when it parks or yields (sched.c; a flag
+ * beside those looked at anyway, so the others pay nothing), and at every tick
+ * (preempt.c). A runaway recursion touches some gigabytes a second and a tick comes
+ * every 10 ms: for that to be noticed inside the slot, the margin is wide, a
+ * quarter of the limit (of 64 MiB, recursions that do nothing else were seen at 50 to
+ * 72). It is no promise: one that is faster, or on a smaller stack, damages the
+ * stacks of others before it is reported, by the tick or at the next guard.
+ *
  * Colour: see slots.c. Limits: a stack may grow to at least stack_max; guard and
  * colour come on top.
  *
@@ -39,7 +49,7 @@
  * faulted, on its alternate stack. It writes the Slot of that G only, which nobody
  * else writes while the G runs, and makes system calls only.
  */
-#include "slots.h"
+#include "copystack.h"
 #ifdef WEFT_ASAN
 #include <sanitizer/asan_interface.h>
 #endif
@@ -47,6 +57,7 @@
 enum {
     CREDIT_BATCH = 64, /* from the arena */
     SLOT_BATCH = 8,    /* taken at a time by a P whose cache is empty */
+    MARGIN = 4,        /* one part in so many of a stack without a guard is not to be used */
     KEEP = 16 * 1024,  /* bytes of the top that a slot keeps when it gives deep pages back */
 };
 static const size_t FIRST_DEPTH = 2 * 1024 * 1024;
@@ -130,14 +141,16 @@ static void guard_first(Slot *s)
 {
     bool counted = sys_guard_kind() == SYS_GUARD_VMA;
 
-    if (counted && !slots_guard_quota(1))
-        return;
-    s->guard = guard_at(s, FIRST_DEPTH);
-    if (sys_guard_set(guard_lo(s), s->chunk->guard_size) != 0) {
-        s->guard = 0; /* no memory for the kernel's tables; it will show on the next touch */
+    if (!counted || slots_guard_quota(1)) {
+        s->guard = guard_at(s, FIRST_DEPTH);
+        if (sys_guard_set(guard_lo(s), s->chunk->guard_size) == 0)
+            return;
+        s->guard = 0; /* the program has many mappings, or there is no memory for page tables */
         if (counted)
             slots_guard_quota(-1);
     }
+    if (counted)
+        slots_say_unguarded();
 }
 
 static bool guard_is_deep(const Slot *s)
@@ -145,21 +158,47 @@ static bool guard_is_deep(const Slot *s)
     return (size_t)s->guard * sys_page() > FIRST_DEPTH && s->guard != guard_at(s, FIRST_DEPTH);
 }
 
-/* Nobody is on it. The top pages stay warm for the next one. */
-static void slot_shrink(Slot *s)
+/* Nobody is on it, and what lies below sp is not needed. */
+static void shrink_to(Slot *s, char *sp)
 {
     char *old = guard_lo(s);
     uint32_t first = guard_at(s, FIRST_DEPTH), deep = s->guard;
-    s->guard = first;
-    if (sys_guard_set(guard_lo(s), s->chunk->guard_size) != 0) {
-        s->guard = deep;
-        return;
+    char *keep = (char *)((uintptr_t)(sp - KEEP) & ~((uintptr_t)sys_page() - 1));
+
+    if (guard_is_deep(s) && keep > slot_end(s) - FIRST_DEPTH + s->chunk->guard_size) {
+        s->guard = first;
+        if (sys_guard_set(guard_lo(s), s->chunk->guard_size) != 0) {
+            s->guard = deep;
+            return;
+        }
+        sys_guard_clear(old, s->chunk->guard_size);
+        sys_decommit(old, (size_t)(guard_lo(s) - old));
     }
-    sys_guard_clear(old, s->chunk->guard_size);
-    sys_decommit(old, (size_t)(guard_lo(s) - old));
-    char *keep = (char *)((uintptr_t)(s->hi - KEEP) & ~((uintptr_t)sys_page() - 1));
     char *above = guard_lo(s) + s->chunk->guard_size;
-    sys_decommit(above, (size_t)(keep - above));
+    if (s->guard == 0)
+        above = slot_lo(s);
+    if (keep > above)
+        sys_decommit(above, (size_t)(keep - above));
+}
+
+/* The top pages stay warm for the next one. */
+static void slot_shrink(Slot *s)
+{
+    shrink_to(s, s->hi);
+}
+
+void stack_give_back(Slot *s, char *sp)
+{
+    shrink_to(s, sp);
+}
+
+/* How deep it went nobody knows. One system call for each end of such a coroutine. */
+static void slot_shrink_unguarded(Slot *s)
+{
+    char *base = slot_end(s) - s->chunk->stride;
+
+    if (s->chunk->stride > FIRST_DEPTH)
+        sys_decommit(base, s->chunk->stride - FIRST_DEPTH);
 }
 
 /* ---- slots ---------------------------------------------------------------------- */
@@ -214,6 +253,8 @@ void stack_put(P *p, Slot *s)
 {
     if (unlikely(guard_is_deep(s)))
         slot_shrink(s);
+    if (unlikely(s->guard == 0))
+        slot_shrink_unguarded(s);
     if (unlikely(p == NULL || s->chunk->cls != 0 || p->nslots > p->credits)) {
         s->link = NULL;
         slots_give(s, p != NULL && p->now != 0 ? p->now : sys_now());
@@ -237,7 +278,8 @@ void stack_bounds(const Slot *s, void **lo, void **hi)
 
 void *stack_floor(const Slot *s)
 {
-    return s->guard == 0 ? (void *)slot_lo(s) : guard_lo(s) + s->chunk->guard_size;
+    return s->guard == 0 ? slot_lo(s) + s->chunk->limit / MARGIN
+                         : guard_lo(s) + s->chunk->guard_size;
 }
 
 void stack_flush(P *p)
@@ -256,6 +298,41 @@ void stack_flush(P *p)
     p->credits = 0;
 }
 
+/* ---- without a guard ------------------------------------------------------------- */
+
+bool stack_unguarded(const Slot *s)
+{
+    return s->guard == 0;
+}
+
+/* Not only within the slot: it may have run through those below since the last
+ * look. What lies elsewhere is another stack, of the user's making. */
+static bool stack_is_over(const Slot *s, uintptr_t sp)
+{
+    return sp < (uintptr_t)stack_floor(s) && sp >= (uintptr_t)s->chunk->base;
+}
+
+void stack_check(G *g)
+{
+    char *sp = __builtin_frame_address(0);
+
+    if (likely(!stack_is_over(g->slot, (uintptr_t)sp)))
+        return;
+    dump_overflow(g, sp, NULL);
+    fatal_segv();
+}
+
+void stack_check_at(G *g, void *ucontext)
+{
+    ArchContext at;
+
+    arch_ucontext(ucontext, &at);
+    if (likely(!stack_is_over(g->slot, at.sp)))
+        return;
+    dump_overflow(g, (void *)at.sp, ucontext);
+    fatal_segv();
+}
+
 /* ---- faults --------------------------------------------------------------------- */
 
 /* Did the coroutine's own stack reach its guard? An access far above or below
@@ -269,12 +346,9 @@ static bool guard_hit(const Slot *s, const char *addr, uintptr_t sp)
     return sp == 0 || (uintptr_t)addr >= sp - PROBE;
 }
 
-bool stack_fault(G *g, void *addr, uintptr_t sp)
+/* The guard four times as deep. false: it is at its last place, or no memory. */
+static bool guard_lower(Slot *s)
 {
-    Slot *s = g->slot;
-
-    if (s == NULL || !guard_hit(s, addr, sp))
-        return false;
     char *old = guard_lo(s);
     uint32_t was = s->guard, next = guard_at(s, (size_t)was * sys_page() * 4);
     if (next == was)
@@ -286,6 +360,32 @@ bool stack_fault(G *g, void *addr, uintptr_t sp)
         return false;
     }
     return true;
+}
+
+bool stack_fault(G *g, void *addr, uintptr_t sp)
+{
+    Slot *s = g->slot;
+
+    if (s == NULL || !guard_hit(s, addr, sp) || !guard_lower(s))
+        return false;
+    if (s->chunk->cls == STACK_WINDOW) {
+        set(&container_of(s->chunk, Window, chunk)->age, 0);
+        window_used();
+    }
+    return true;
+}
+
+bool stack_deepen(Slot *s, size_t n)
+{
+    while ((char *)stack_floor(s) > s->hi - n - KEEP && s->guard != 0)
+        if (!guard_lower(s))
+            return n <= (size_t)(s->hi - (char *)stack_floor(s));
+    return true;
+}
+
+void stack_ready(Slot *s)
+{
+    guard_first(s);
 }
 
 bool stack_on_fault(void *addr, void *ucontext)
@@ -300,7 +400,10 @@ bool stack_on_fault(void *addr, void *ucontext)
     arch_ucontext(ucontext, &at);
     if (stack_fault(g, addr, at.sp))
         return true;
-    if (guard_hit(g->slot, addr, at.sp))
+    if (guard_hit(g->slot, addr, at.sp) || /* or, without one, a neighbour's: */
+        (g->flags & G_UNGUARDED && stack_is_over(g->slot, at.sp)))
         dump_overflow(g, addr, ucontext);
+    else
+        window_trespass(m, addr, ucontext);
     return false;
 }

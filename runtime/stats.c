@@ -8,7 +8,7 @@
  * that counted it as spawned, a difference is held at zero from below.
  * sched.lock keeps the list of Ps and the idle Ms still meanwhile.
  */
-#include "rt.h"
+#include "copystack.h"
 
 #include <errno.h>
 
@@ -29,6 +29,9 @@ static void stats_add_p(weft_stats_t *s, P *p)
     s->preempt_moved += get(&p->moved);
     s->timers += get(&p->timers.count);
     s->runnable += runq_len(p);
+    s->stack_copied_bytes += get(&p->copied_bytes);
+    s->window_saves += get(&p->window_saves);
+    s->window_loads += get(&p->window_loads);
 }
 
 static void stats_sum(M *m, weft_stats_t *s)
@@ -60,6 +63,8 @@ int weft_stats(weft_stats_t *out)
         memset(out, 0, sizeof(*out));
         stats_sum(m, out);
         stack_counts(&out->stacks_private, &out->stack_private_bytes);
+        out->windows = get(&windows.n);
+        out->stack_copied_resident = block_resident();
         err = 0;
     }
     rt_leave(m);

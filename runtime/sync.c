@@ -39,6 +39,11 @@
  * group may be gone, with its last waiter's stack. Without waiters the add itself
  * is the last access. add is acquire and release: wait's acquire load of zero pairs
  * with every done before it.
+ *
+ * On a copied stack neither may lie, once others use it: they would find whatever
+ * lies there while its coroutine is parked. That is said in the slow calls, those
+ * that have somebody wait, or wake, or find the words wrong; a fast call stays one
+ * atomic operation.
  */
 #include "sema.h"
 
@@ -167,6 +172,7 @@ static __attribute__((noinline)) int mutex_lock_slow(Mutex *x)
     M *m = rt_enter();
     if (m == NULL)
         return sync_no_m();
+    window_refuse(m, x, "weft_mutex_t");
     if (chaos(m, 4) && m->p != NULL)
         m = sched_yield_to_others(m);
     int rc = mutex_lock_contended(&m, x);
@@ -179,6 +185,7 @@ static __attribute__((noinline)) int mutex_unlock_slow(Mutex *x, uint32_t old)
     M *m = rt_enter(); /* before the swap: after it there is no way back */
     if (m == NULL)
         return sync_no_m();
+    window_refuse(m, x, "weft_mutex_t");
     uint32_t new;
     bool wake;
     do {
@@ -242,12 +249,20 @@ static inline int32_t wg_counter(uint64_t state)
     return (int32_t)(uint32_t)(state >> 32);
 }
 
+/* The words say what they cannot. */
+static _Noreturn void wg_misused(const WaitGroup *g, const char *how)
+{
+    window_refuse(arch_self(), g, "weft_wg_t");
+    fatal("sync: %s", how);
+}
+
 /* The counter has come to zero and waiters sleep: nobody else may change it now. */
 static int wg_wake(WaitGroup *g, uint64_t state)
 {
     M *m = rt_enter();
     if (m == NULL) /* a weft thread never gets here; a foreign one is attached by add */
         return sync_no_m();
+    window_refuse(m, g, "weft_wg_t");
     if (!atomic_compare_exchange_strong_explicit(&g->state, &state, 0, memory_order_relaxed,
                                                  memory_order_relaxed)) /* add has ordered it */
         fatal("sync: WaitGroup misuse: Add called concurrently with Wait");
@@ -270,9 +285,9 @@ int weft_wg_add(weft_wg_t *wg, int n)
     int32_t counter = wg_counter(state);
     uint32_t waiters = (uint32_t)state;
     if (unlikely(counter < 0))
-        fatal("sync: negative WaitGroup counter");
+        wg_misused(g, "negative WaitGroup counter");
     if (unlikely(waiters != 0 && n > 0 && counter == n))
-        fatal("sync: WaitGroup misuse: Add called concurrently with Wait");
+        wg_misused(g, "WaitGroup misuse: Add called concurrently with Wait");
     if (counter > 0 || waiters == 0)
         return 0;
     return wg_wake(g, state);
@@ -313,6 +328,7 @@ int weft_wg_wait(weft_wg_t *wg)
     M *m = rt_enter();
     if (m == NULL)
         return sync_no_m();
+    window_refuse(m, g, "weft_wg_t");
     int rc = 0;
     do {
         if (wg_counter(state) == 0)
@@ -338,6 +354,7 @@ int weft_wg_go(weft_wg_t *wg, void (*fn)(void *), void *arg)
     M *m = rt_enter();
     if (m == NULL)
         return sync_no_m();
+    window_refuse(m, wg, "weft_wg_t");
     int rc = -EPERM;
     if (get_acq(&sched.active) &&
         (rc = coro_spawn(m, NULL, fn, arg, __builtin_return_address(0), &g)) == 0) {

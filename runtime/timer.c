@@ -43,11 +43,13 @@
  * poll_until (idle_timer_added). All four are sequentially consistent, so one
  * sees the other. Raising `first` needs no order: somebody wakes up in vain.
  *
- * Firing. A sleeper's timer (timer_wake) lies inside its G; wait_claim() decides
- * between us and its other wakers. Won: the G stays parked until we make it
- * ready, so it cannot be gone. Lost: the G may run already, but before it uses
- * its timer again or ends it calls timer_del(), which waits for our lock while
- * t->heap is set. Ready lists go out after the unlock, in order of deadlines.
+ * Firing. The heap knows heads only. A sleeper's, without a function, lies inside its
+ * G, and nothing of a Timer follows it; what has a function is a whole Timer.
+ * For a sleeper wait_claim() decides between us and its other wakers. Won: the G
+ * stays parked until we make it ready, so it cannot be gone. Lost: the G may run
+ * already, but before it uses its timer again or ends it calls timer_del(), which
+ * waits for our lock while t->heap is set. Ready lists go out after the unlock, in
+ * order of deadlines.
  *
  * Locks: RANK_CLAIM, then RANK_TIMERS, two of these in address order, then
  * coro_spawn()'s. A claim lock may lie above a heap of any P.
@@ -180,7 +182,7 @@ static void timer_append(Timers *ts, TimerEntry x)
 }
 
 /* Room was reserved, t->heap is p. */
-static bool timer_insert(P *p, Timer *t, int64_t when)
+static bool timer_insert(P *p, TimerHead *t, int64_t when)
 {
     t->when = when;
     timer_append(&p->timers, (TimerEntry){when, t});
@@ -188,7 +190,7 @@ static bool timer_insert(P *p, Timer *t, int64_t when)
 }
 
 /* *t is not touched after this. */
-static void timer_remove(P *p, Timer *t)
+static void timer_remove(P *p, TimerHead *t)
 {
     Timers *ts = &p->timers;
     uint32_t i = t->idx;
@@ -208,7 +210,7 @@ static void timer_remove(P *p, Timer *t)
     set_rel(&t->heap, NULL);           /* pairs with timer_lock_heap() */
 }
 
-static bool timer_rearm(P *p, Timer *t, int64_t when)
+static bool timer_rearm(P *p, TimerHead *t, int64_t when)
 {
     Timers *ts = &p->timers;
     int64_t old = t->when;
@@ -240,7 +242,7 @@ static Lock *timer_claim_lock(const Timer *t)
 }
 
 /* The P whose heap t is in, its lock held; NULL: t is not pending. */
-static P *timer_lock_heap(M *m, Timer *t)
+static P *timer_lock_heap(M *m, TimerHead *t)
 {
     P *p;
     while ((p = get_acq(&t->heap)) != NULL) { /* pairs with timer_remove() */
@@ -257,7 +259,7 @@ static P *timer_lock_heap(M *m, Timer *t)
  * room for one more; NULL: no memory. */
 static P *timer_claim(M *m, Timer *t, bool *pending)
 {
-    P *p = timer_lock_heap(m, t);
+    P *p = timer_lock_heap(m, &t->head);
     *pending = p != NULL;
     if (p != NULL)
         return p;
@@ -298,7 +300,7 @@ void timer_free(M *m, Timers *ts)
     lock_release(&ts->lock);
 }
 
-int timer_add(M *m, Timer *t, int64_t when)
+int timer_add(M *m, TimerHead *t, int64_t when)
 {
     P *p = timer_home(m);
     lock_acquire(m, &p->timers.lock, RANK_TIMERS);
@@ -314,7 +316,7 @@ int timer_add(M *m, Timer *t, int64_t when)
     return rc;
 }
 
-bool timer_del(M *m, Timer *t)
+bool timer_del(M *m, TimerHead *t)
 {
     P *p = timer_lock_heap(m, t);
     if (p == NULL)
@@ -361,14 +363,6 @@ static void timer_ready(TimerReady *r, G *g)
     r->tail = &g->link;
 }
 
-void timer_wake(M *m, Timer *t)
-{
-    G *g = t->arg;
-    (void)m;
-    g->result = -ETIMEDOUT;
-    g->woke = NULL;
-}
-
 /* Marks a timer of weft_timer_start(): fn(arg) in a coroutine; seq: who started it. */
 static void timer_start_coro(M *m, Timer *t)
 {
@@ -385,13 +379,15 @@ static int64_t timer_next_tick(int64_t when, int64_t period, int64_t now)
     return next;
 }
 
-/* The first entry of p's heap is t, and due; lock held. */
-static void timer_fire_wake(M *m, P *p, Timer *t, TimerReady *r)
+/* The first entry of p's heap is t, a G's, and due; lock held. */
+static void timer_fire_wake(P *p, TimerHead *t, TimerReady *r)
 {
-    G *g = t->arg;
+    G *g = container_of(t, G, timer);
     bool won = wait_claim(g, t->seq);
-    if (won)
-        timer_wake(m, t);
+    if (won) {
+        g->result = -ETIMEDOUT;
+        g->woke = NULL;
+    }
     timer_remove(p, t); /* if lost, g may go on and end from here on */
     if (won)
         timer_ready(r, g);
@@ -402,29 +398,27 @@ static void timer_fire_wake(M *m, P *p, Timer *t, TimerReady *r)
 static void timer_fire_coro(M *m, P *p, Timer *t, int64_t now, TimerReady *r)
 {
     G *g;
-    if (unlikely(coro_spawn(m, NULL, t->fn, t->arg, (void *)(uintptr_t)t->seq, &g) < 0)) {
-        timer_rearm(p, t, now + RETRY_NS);
+    if (unlikely(coro_spawn(m, NULL, t->fn, t->arg, (void *)(uintptr_t)t->head.seq, &g) < 0)) {
+        timer_rearm(p, &t->head, now + RETRY_NS);
         return;
     }
     if (t->period > 0)
-        timer_rearm(p, t, timer_next_tick(t->when, t->period, now));
+        timer_rearm(p, &t->head, timer_next_tick(t->head.when, t->period, now));
     else
-        timer_remove(p, t);
+        timer_remove(p, &t->head);
     timer_ready(r, g);
 }
 
 /* Any other function: on a copy, without the lock. */
 static void timer_fire_call(M *m, P *p, Timer *t)
 {
-    Timer copy = {.when = t->when,
+    Timer copy = {.head = {.when = t->head.when, .fire = t->head.fire, .seq = t->head.seq},
                   .period = t->period,
-                  .fire = t->fire,
                   .fn = t->fn,
-                  .arg = t->arg,
-                  .seq = t->seq};
-    timer_remove(p, t);
+                  .arg = t->arg};
+    timer_remove(p, &t->head);
     lock_release(&p->timers.lock);
-    copy.fire(m, &copy);
+    copy.head.fire(m, &copy);
     lock_acquire(m, &p->timers.lock, RANK_TIMERS);
 }
 
@@ -434,14 +428,14 @@ static void timer_run_batch(M *m, P *p, int64_t now, TimerReady *r)
     lock_acquire(m, &ts->lock, RANK_TIMERS);
     timer_settle(ts);
     for (int i = 0; i < BATCH && ts->heap > 0 && ts->e[0].when <= now; i++) {
-        Timer *t = ts->e[0].t;
+        TimerHead *t = ts->e[0].t;
         bump(&p->fired, 1); /* every writer holds this lock */
-        if (t->fire == timer_wake)
-            timer_fire_wake(m, p, t, r);
+        if (t->fire == NULL)
+            timer_fire_wake(p, t, r);
         else if (t->fire == timer_start_coro)
-            timer_fire_coro(m, p, t, now, r);
+            timer_fire_coro(m, p, container_of(t, Timer, head), now, r);
         else
-            timer_fire_call(m, p, t);
+            timer_fire_call(m, p, container_of(t, Timer, head));
     }
     lock_release(&ts->lock);
 }
@@ -501,8 +495,8 @@ static void timer_arm(M *m, P *p, Timer *t, int64_t when, bool pending)
 {
     if (when < 0)
         when = 0; /* past is past; now - when cannot overflow */
-    set(&t->heap, p);
-    bool first = pending ? timer_rearm(p, t, when) : timer_insert(p, t, when);
+    set(&t->head.heap, p);
+    bool first = pending ? timer_rearm(p, &t->head, when) : timer_insert(p, &t->head, when);
     lock_release(&p->timers.lock);
     if (first)
         idle_timer_added(m, when);
@@ -516,6 +510,7 @@ int weft_timer_start(weft_timer_t *wt, int64_t when, int64_t period, void (*fn)(
     M *m = rt_enter();
     if (m == NULL)
         return timer_no_m();
+    window_refuse(m, t, "weft_timer_t");
     Lock *claim = timer_claim_lock(t);
     bool pending;
     int rc = -EPERM;
@@ -526,10 +521,10 @@ int weft_timer_start(weft_timer_t *wt, int64_t when, int64_t period, void (*fn)(
     rc = p != NULL ? 0 : -ENOMEM;
     if (p != NULL) {
         t->period = period;
-        t->fire = timer_start_coro;
+        t->head.fire = timer_start_coro;
         t->fn = fn;
         t->arg = arg;
-        t->seq = (uintptr_t)__builtin_return_address(0);
+        t->head.seq = (uintptr_t)__builtin_return_address(0);
         timer_arm(m, p, t, when, pending);
     }
     lock_release(claim);
@@ -546,7 +541,7 @@ int weft_timer_stop(weft_timer_t *wt)
     M *m = rt_enter();
     if (m == NULL)
         return timer_no_m();
-    int rc = timer_del(m, t);
+    int rc = timer_del(m, &t->head);
     rt_leave(m);
     return rc;
 }
@@ -559,6 +554,7 @@ int weft_timer_reset(weft_timer_t *wt, int64_t when)
     M *m = rt_enter();
     if (m == NULL)
         return timer_no_m();
+    window_refuse(m, t, "weft_timer_t");
     Lock *claim = timer_claim_lock(t);
     bool pending;
     int rc = -EPERM;

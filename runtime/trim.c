@@ -18,7 +18,7 @@
  * meanwhile and hold credits, so that no coroutine's promise is broken: see
  * Credits in slots.c.
  */
-#include "slots.h"
+#include "copystack.h"
 
 enum {
     KEEP_WARM = 16,
@@ -36,7 +36,7 @@ typedef struct {
 
 bool stack_trim_pending(void)
 {
-    return get(&slot_arena.warm) > KEEP_WARM;
+    return window_trim_pending() || get(&slot_arena.warm) > KEEP_WARM;
 }
 
 static bool slot_is_old(const Slot *s, int64_t now)
@@ -82,6 +82,8 @@ static void trim_run(Chunk *c, uint32_t i, uint32_t end)
         sys_decommit(base, size);
         return;
     }
+    if (i == 0)
+        slots_seal(c);
     for (; i < end; i++) {
         guards += c->slots[i].guard != 0;
         c->slots[i].guard = 0;
@@ -126,7 +128,9 @@ bool stack_trim(int64_t now)
 {
     bool did = false;
 
-    if (!stack_trim_pending())
+    if (window_trim_pending() && window_trim(now))
+        block_trim();
+    if (get(&slot_arena.warm) <= KEEP_WARM)
         return false;
     int64_t until = sys_now() + TRIM_SLICE;
     slots_lock();

@@ -67,8 +67,10 @@ size_t sys_address_limit(void);          /* most bytes the process may reserve; 
 typedef enum { SYS_GUARD_NONE, SYS_GUARD_PTE, SYS_GUARD_VMA } SysGuard;
 SysGuard sys_guard_kind(void); /* what sys_guard_set uses: marked page table entries cost no VMA, PROT_NONE costs two */
 long sys_guard_max(void);      /* how many guards may be set at a time */
+void sys_guard_plain(bool plain); /* before the first guard: PROT_NONE even where the kernel has better */
 int sys_guard_set(void *p, size_t size);   /* (s) accesses fault from now on; contents are lost. -errno */
 int sys_guard_clear(void *p, size_t size); /* (s) accesses read zeros from now on */
+int sys_protect(void *p, size_t size, bool access); /* no access, or again; contents stay. -errno */
 
 /* ---- fault.c ---- */
 /* Handle SIGSEGV and SIGBUS on the alternate stack: fn returns true when it has

@@ -23,13 +23,17 @@
  * v8 to v15; SVE's and SME's state is scratch.
  *
  * Prediction. x86_64/switch.S jumps to a context that left elsewhere. Here a
- * jump needs a landing pad where BTI is on, and a return address has none. */
+ * jump needs a landing pad where BTI is on, and a return address has none. But from
+ * arch_park to arch_parked a direct branch leads; then the prediction that is next is for
+ * the user's call, where arch_parked's sequel returns to. */
 
 #include "asm.h"
 
 /* void *arch_switch(void **save (x0), void *to (x1), void *pass (x2)) */
 function arch_switch
     landing_pad
+    mov x11, xzr
+.Lleave: /* x11: arch_parked if it is our return address */
     stp x29, x30, [sp, #-176]!
     .cfi_adjust_cfa_offset 176
     saved_at x29, x30, 0
@@ -94,6 +98,8 @@ function arch_switch
     .cfi_adjust_cfa_offset -176
     .cfi_restore x29
     .cfi_restore x30
+    cmp x30, x11
+    b.eq arch_parked
     ret
 
 .Lload_control:
@@ -111,6 +117,31 @@ function arch_switch
     msr fpcr, x10
     b .Lrestore
 end_function arch_switch
+
+/* int arch_park(void **save (x0), void *to (x1), void *pass (x2)). A switch whose
+ * caller seems to be arch_parked, which was called where arch_park was. What that was
+ * called with lies above, as a frame record. Unwinders look up the byte before a return
+ * address, so there is one before arch_parked. */
+function arch_park
+    landing_pad
+    stp x29, x30, [sp, #-16]!
+    .cfi_adjust_cfa_offset 16
+    saved_at x29, x30, 0
+    mov x29, sp
+    adr x30, arch_parked
+    mov x11, x30
+    b .Lleave
+    nop
+    .globl arch_parked
+    .hidden arch_parked
+arch_parked:
+    ldp x29, x30, [sp], #16
+    .cfi_adjust_cfa_offset -16
+    .cfi_restore x29
+    .cfi_restore x30
+    .hidden sched_parked
+    b sched_parked
+end_function arch_park
 
 /* The caller of every coroutine's first function. arch_prepare's frame makes
  * the first arch_switch return to arch_start with x0 = pass, x19 = the function,

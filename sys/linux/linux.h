@@ -25,7 +25,6 @@ bool fds_change(int fd, enum FdKind from,
 void fds_close(int fd);          /* not ours (a forked child's): nothing */
 
 /* For tests, to be set before first use: behave as on an older kernel. */
-extern bool memory_no_pte_guards; /* before 6.13 */
 extern bool poller_no_pwait2;     /* before 5.11 */
 
 #endif

@@ -10,7 +10,7 @@
  *
  * Memory is mapped readable and writable with MAP_NORESERVE. With
  * vm.overcommit_memory=2 the kernel counts it all the same, and with ulimit -v
- * it always does: sys_address_limit() tells how much there is to go round.
+ * it always does (ulimit -d: the same): sys_address_limit() tells how much there is to go round.
  */
 #include "sys/sys.h"
 #include "sys/linux/linux.h"
@@ -37,7 +37,7 @@ enum { MAP_ARENA = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK };
 /* Found out by sys_guard_kind(); written twice with the same value at worst, so
  * relaxed. */
 static _Atomic int guard_kind = -1;
-bool memory_no_pte_guards;
+static _Atomic bool guard_plain; /* written before the first guard, relaxed */
 
 size_t sys_page(void)
 {
@@ -145,6 +145,8 @@ size_t sys_address_limit(void)
 
     if (getrlimit(RLIMIT_AS, &rl) == 0 && rl.rlim_cur != RLIM_INFINITY)
         limit = (size_t)rl.rlim_cur;
+    if (getrlimit(RLIMIT_DATA, &rl) == 0 && rl.rlim_cur < limit)
+        limit = (size_t)rl.rlim_cur;
     if (memory_read_number("/proc/sys/vm/overcommit_memory", NULL) == 2) {
         long long total = memory_read_number("/proc/meminfo", "CommitLimit:");
         long long used = memory_read_number("/proc/meminfo", "Committed_AS:");
@@ -172,11 +174,16 @@ static SysGuard guard_probe(void)
     return pte ? SYS_GUARD_PTE : SYS_GUARD_VMA;
 }
 
+void sys_guard_plain(bool plain)
+{
+    atomic_store_explicit(&guard_plain, plain, memory_order_relaxed);
+}
+
 SysGuard sys_guard_kind(void)
 {
     int kind = atomic_load_explicit(&guard_kind, memory_order_relaxed);
 
-    if (memory_no_pte_guards)
+    if (atomic_load_explicit(&guard_plain, memory_order_relaxed))
         return SYS_GUARD_VMA;
     if (kind < 0) {
         int saved = errno;
@@ -206,6 +213,15 @@ int sys_guard_set(void *p, size_t size)
         rc = mprotect(p, size, PROT_NONE);
     if (rc != 0)
         rc = -errno;
+    errno = saved;
+    return rc;
+}
+
+int sys_protect(void *p, size_t size, bool access)
+{
+    int saved = errno;
+    int rc = mprotect(p, size, access ? PROT_READ | PROT_WRITE : PROT_NONE) != 0 ? -errno : 0;
+
     errno = saved;
     return rc;
 }
