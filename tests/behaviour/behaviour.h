@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "weft.h"
+#include "tests/stack_test.h"
 
 #define US INT64_C(1000)
 #define MS (1000 * US)
@@ -49,7 +49,7 @@ static inline int run_entry(void *arg)
 /* which: an index of PROCS, as a loop test has it in _i. */
 static inline void run(int which, void (*body)(void))
 {
-    weft_config_t cfg = {.procs = PROCS[which]};
+    weft_config_t cfg = {.procs = PROCS[which], .stack = test_stack()};
     EQ(weft_run_with(&cfg, run_entry, &body), 7);
 }
 

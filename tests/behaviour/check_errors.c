@@ -510,7 +510,9 @@ END_TEST
 
 static int range_main(void *arg)
 {
-    static const weft_attr_t wrong[] = {{.stack = 1},
+    static const weft_attr_t wrong[] = {{.stack = 3},
+                                        {.stack = -1},
+                                        {.stack = WEFT_STACK_COPIED, .stack_max = SIZE_MAX},
                                         {.flags = 2},
                                         {.stack_max = 1},
                                         {.stack_max = 16383},

@@ -871,6 +871,95 @@ START_TEST(foreign)
 }
 END_TEST
 
+/* ---- elements of all sizes, in one select --------------------------------------------- */
+
+enum { KINDS = 8, FAT = 3000 };
+static const size_t SIZES[KINDS] = {0, 1, 7, 8, 9, 24, 900, FAT};
+
+typedef struct {
+    weft_chan_t *in[KINDS], *out[KINDS], *done;
+} Sizes;
+
+static bool all(const unsigned char *p, size_t n, unsigned char v)
+{
+    while (n > 0 && *p == v)
+        p++, n--;
+    return n == 0;
+}
+
+/* Each case is done once, in the order that main chooses; the others stay as they are. */
+static void sizes_select(void *arg)
+{
+    Sizes *s = arg;
+    unsigned char got[KINDS][FAT + 1], give[KINDS][FAT];
+    weft_case_t k[2 * KINDS];
+    memset(got, 0x11, sizeof got);
+    for (int i = 0; i < KINDS; i++) {
+        memset(give[i], 0x50 + i, FAT);
+        k[i] = (weft_case_t){.op = WEFT_RECV, .chan = s->in[i], .elem = got[i]};
+        k[KINDS + i] = (weft_case_t){.op = WEFT_SEND, .chan = s->out[i], .elem = give[i]};
+    }
+    for (int left = 2 * KINDS; left > 0; left--) {
+        int i = weft_select(k, 2 * KINDS, 0);
+        OK(i >= 0 && k[i].chan != NULL);
+        k[i].chan = NULL;
+        if (i >= KINDS) {
+            EQ(k[i].result, 0);
+            continue;
+        }
+        EQ(k[i].result, 1);
+        OK(all(got[i], SIZES[i], (unsigned char)(0xa0 + i)));
+        OK(all(got[i] + SIZES[i], FAT + 1 - SIZES[i], 0x11));
+        for (int j = 0; j < KINDS; j++)
+            OK(k[j].chan == NULL || all(got[j], FAT + 1, 0x11));
+    }
+    weft_chan_t *none[2] = {s->in[KINDS - 1], s->in[KINDS - 2]}; /* one is closed */
+    for (int i = 0; i < 2; i++)
+        k[i] =
+            (weft_case_t){.op = WEFT_RECV, .chan = none[i], .elem = i == 0 ? got[KINDS - 1] : NULL};
+    EQ(weft_select(k, 2, 0), 0);
+    EQ(k[0].result, 0);
+    OK(all(got[KINDS - 1], FAT, 0));
+    EQ(weft_select(k + 1, 1, 0), 0); /* discarded */
+    EQ(k[1].result, 1);
+    send_int(s->done, 1);
+}
+
+static void sizes_body(void)
+{
+    Sizes s = {.done = make(0)};
+    unsigned char v[FAT];
+    for (int i = 0; i < KINDS; i++) {
+        OK((s.in[i] = weft_chan_make(SIZES[i], 0)) != NULL);
+        OK((s.out[i] = weft_chan_make(SIZES[i], 0)) != NULL);
+    }
+    go(sizes_select, &s);
+    settle();
+    for (int i = 0; i < KINDS; i++) {
+        memset(v, 0xa0 + i, sizeof v);
+        EQ(weft_send(s.in[i], v), 0);
+        settle();
+        EQ(weft_recv(s.out[KINDS - 1 - i], v), 1);
+        OK(all(v, SIZES[KINDS - 1 - i], (unsigned char)(0x50 + KINDS - 1 - i)));
+        settle();
+    }
+    EQ(weft_chan_close(s.in[KINDS - 1]), 0);
+    settle();
+    EQ(weft_send(s.in[KINDS - 2], v), 0);
+    recv_int(s.done);
+    for (int i = 0; i < KINDS; i++) {
+        weft_chan_unref(s.in[i]);
+        weft_chan_unref(s.out[i]);
+    }
+    weft_chan_unref(s.done);
+}
+
+START_TEST(sizes)
+{
+    run(_i, sizes_body);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("select");
@@ -897,6 +986,7 @@ int main(void)
     tcase_add_loop_test(tc, many, 0, NPROCS);
     tcase_add_loop_test(tc, last_reference, 0, NPROCS);
     tcase_add_loop_test(tc, foreign, 0, NPROCS);
+    tcase_add_loop_test(tc, sizes, 0, NPROCS);
     suite_add_tcase(s, tc);
     return run_suite(s);
 }

@@ -24,7 +24,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "weft.h"
+#include "tests/stack_test.h"
 
 /* The run's preemption: "50", "200", "off"; what else WEFT_DEBUG says (a chaos
  * seed) stays. Before weft_run(). */

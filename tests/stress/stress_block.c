@@ -349,7 +349,8 @@ static int round_main(void *arg)
     OK(weft_sleep(abandons ? next(s) % 40 * MS : 300 * MS) == 0);
     if (abandons)
         return 7;
-    while (fired <= before + 2) /* on a busy machine its coroutines may be far behind; 60 s are the limit */
+    while (fired <=
+           before + 2) /* on a busy machine its coroutines may be far behind; 60 s are the limit */
         weft_sleep(MS);
     weft_timer_stop(&timer);
     stop = true;
@@ -365,6 +366,7 @@ static int round_main(void *arg)
 
 int main(void)
 {
+    private_only("closer() waits for a wait group in its frame");
     const char *env = getenv("WEFT_STRESS_SECONDS");
     double seconds = env != NULL ? atof(env) : 2;
     int64_t begin = weft_now(), end = begin + (int64_t)(seconds * 1e9);
@@ -376,7 +378,8 @@ int main(void)
     ticks = false;
 #endif
     for (; rounds < 2 || weft_now() < end; rounds++) {
-        weft_config_t cfg = {.procs = 1 + rounds % 4, .slice = rounds % 3 == 0 ? 2 * MS : 0};
+        weft_config_t cfg = {
+            .stack = test_stack(), .procs = 1 + rounds % 4, .slice = rounds % 3 == 0 ? 2 * MS : 0};
         if (rounds % 5 == 4)
             cfg.threads_max = 20;
         abandons = ticks && rounds % 4 == 3;

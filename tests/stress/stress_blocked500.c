@@ -130,7 +130,7 @@ static int run_main(void *arg)
 
 int main(void)
 {
-    weft_config_t cfg = {.procs = 2};
+    weft_config_t cfg = {.stack = test_stack(), .procs = 2};
     if (named("threads=1")) {
         puts("skipped: each has a thread of its own");
         return 0;

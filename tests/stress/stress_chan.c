@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "weft.h"
+#include "tests/stack_test.h"
 
 enum { CHANS = 4, SENDERS = 8, RECEIVERS = 6, FOREIGN = 2, ITEMS = 400 };
 
@@ -138,7 +138,7 @@ int main(void)
     int64_t end = weft_now() + (int64_t)((s != NULL ? atof(s) : 2.0) * 1e9);
     int rounds = 0;
     do {
-        weft_config_t cfg = {.procs = 1 + rounds % 4};
+        weft_config_t cfg = {.stack = test_stack(), .procs = 1 + rounds % 4};
         int foreign = rounds % 3 == 2 ? FOREIGN : 0;
         must(weft_run_with(&cfg, round_main, &foreign) == 0, "run");
         rounds++;

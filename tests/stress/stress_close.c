@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "weft.h"
+#include "tests/stack_test.h"
 
 enum { USERS = 4, KINDS = 6, ROUNDS_PER_RUN = 40 };
 
@@ -189,7 +189,7 @@ int main(void)
     int64_t end = weft_now() + (int64_t)((s != NULL ? atof(s) : 2.0) * 1e9);
     int runs = 0;
     do {
-        weft_config_t cfg = {.procs = 1 + runs % 4};
+        weft_config_t cfg = {.stack = test_stack(), .procs = 1 + runs % 4};
         must(weft_run_with(&cfg, run_main, &runs) == 0, "run");
         runs++;
     } while (weft_now() < end);

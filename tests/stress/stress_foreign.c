@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "weft.h"
+#include "tests/stack_test.h"
 
 enum { VISITORS = 6, EARLY = 2, RESIDENTS = 2, HOSTS = 6 };
 
@@ -276,7 +276,7 @@ static void one_run(uint32_t seed)
     OK(pipe(s->pipe) == 0);
     stage = s;
     invite(s, (int)(seed % (EARLY + 1)));
-    weft_config_t cfg = {.procs = 1 + (int)(seed / 7 % 3)};
+    weft_config_t cfg = {.stack = test_stack(), .procs = 1 + (int)(seed / 7 % 3)};
     OK(weft_run_with(&cfg, entry, s) == 7);
     for (int i = 0; i < s->count; i++)
         pthread_join(s->visitor[i].thread, NULL);

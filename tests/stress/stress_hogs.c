@@ -213,7 +213,7 @@ static int printing(void *arg)
 
 static void part(int (*fn)(void *), int64_t slice)
 {
-    weft_config_t cfg = {.procs = 2, .slice = slice};
+    weft_config_t cfg = {.stack = test_stack(), .procs = 2, .slice = slice};
     int rc = weft_run_with(&cfg, fn, NULL);
     fflush(stdout);
     if (rc != 0) {

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "weft.h"
+#include "tests/stack_test.h"
 
 enum { COROS = 40, THREADS = 2, CELLS = 5 };
 
@@ -163,9 +163,10 @@ static int entry(void *arg)
 
 int main(void)
 {
+    private_only("group() waits for a wait group in its frame");
     const char *env = getenv("WEFT_STRESS_SECONDS");
     double seconds = env != NULL ? atof(env) : 2;
-    int rc = weft_run(entry, &seconds);
+    int rc = weft_run_with(&(weft_config_t){.stack = test_stack()}, entry, &seconds);
     printf("locked %llu, groups %llu, objects %llu\n", (unsigned long long)atomic_load(&added),
            (unsigned long long)atomic_load(&groups), (unsigned long long)atomic_load(&objects));
     return rc == 0 ? 0 : 1;

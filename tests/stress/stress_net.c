@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#include "weft.h"
+#include "tests/stack_test.h"
 
 enum { CLIENTS = 8, CONNECTIONS = 6, CHUNK = 4096 };
 
@@ -240,11 +240,12 @@ static int round_main(void *arg)
 
 int main(void)
 {
+    private_only("client() waits for a wait group in its frame");
     const char *s = getenv("WEFT_STRESS_SECONDS");
     int64_t end = weft_now() + (int64_t)((s != NULL ? atof(s) : 2.0) * 1e9);
     unsigned rounds = 0;
     do {
-        weft_config_t cfg = {.procs = 1 + (int)(rounds % 4)};
+        weft_config_t cfg = {.stack = test_stack(), .procs = 1 + (int)(rounds % 4)};
         must(weft_run_with(&cfg, round_main, &rounds) == 0, "run", 0);
         rounds++;
     } while (weft_now() < end);

@@ -516,7 +516,7 @@ int main(void)
     double seconds = env != NULL ? atof(env) : 2;
     static const char *const storms[] = {"200", "50"};
     bool given = storm_given();
-    weft_config_t cfg = {.procs = 2};
+    weft_config_t cfg = {.stack = test_stack(), .procs = 2};
     int rc = 0;
     setlocale(LC_ALL, "C.UTF-8");
     make_works();

@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "weft.h"
+#include "tests/stack_test.h"
 
 enum { PROCS = 4, FAMILIES = 6, PAIRS = 4, SLEEPERS = 10, SHOTS = 6, THREADS = 2 };
 
@@ -215,11 +215,12 @@ static int entry(void *arg)
 
 int main(void)
 {
+    private_only("shooter() has its timer in its frame");
     const char *env = getenv("WEFT_STRESS_SECONDS");
     double seconds = env != NULL ? atof(env) : 2;
     Plan plan = {.ns = (int64_t)(seconds * 1e9 / 4)};
     for (int i = 0; i < 4; i++) {
-        weft_config_t cfg = {.procs = 1 + i};
+        weft_config_t cfg = {.stack = test_stack(), .procs = 1 + i};
         plan.threads = i % 2 == 0 ? 0 : THREADS;
         uint64_t before = atomic_load(&ticks);
         OK(weft_run_with(&cfg, entry, &plan) == 0);

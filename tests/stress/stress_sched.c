@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "weft.h"
+#include "tests/stack_test.h"
 
 enum {
     RINGS = 3,
@@ -271,11 +271,12 @@ static int entry(void *arg)
 
 int main(void)
 {
+    private_only("burster() waits for a wait group in its frame");
     const char *env = getenv("WEFT_STRESS_SECONDS");
     double seconds = env != NULL ? atof(env) : 2;
     int64_t ns = (int64_t)(seconds * 1e9 / 4);
     for (int procs = 1; procs <= 4; procs++) {
-        weft_config_t cfg = {.procs = procs};
+        weft_config_t cfg = {.stack = test_stack(), .procs = procs};
         OK(weft_run_with(&cfg, entry, &ns) == 0);
     }
     printf("hops %llu, moves %llu, leaves %llu, burst %llu, yields %llu, rests %llu\n",

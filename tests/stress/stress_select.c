@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "weft.h"
+#include "tests/stack_test.h"
 
 enum { CHANS = 12, SENDERS = 4, SELECTERS = 4, PLAIN = 2, FOREIGN = 2, ITEMS = 1500 };
 
@@ -145,7 +145,7 @@ int main(void)
     int64_t end = weft_now() + (int64_t)((s != NULL ? atof(s) : 2.0) * 1e9);
     int rounds = 0;
     do {
-        weft_config_t cfg = {.procs = 1 + rounds % 4};
+        weft_config_t cfg = {.stack = test_stack(), .procs = 1 + rounds % 4};
         int foreign = rounds % 3 == 2 ? FOREIGN : 0;
         width = WIDTHS[rounds % 5];
         memset((void *)seen, 0, sizeof seen);

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "weft.h"
+#include "tests/stack_test.h"
 
 enum { COROS = 30, THREADS = 2, SHARED = 8 };
 
@@ -174,7 +174,7 @@ int main(void)
 {
     const char *env = getenv("WEFT_STRESS_SECONDS");
     double seconds = env != NULL ? atof(env) : 2;
-    int rc = weft_run(entry, &seconds);
+    int rc = weft_run_with(&(weft_config_t){.stack = test_stack()}, entry, &seconds);
     printf("armed %llu = stopped %llu + fired %llu; slept %llu, own timers %llu\n",
            (unsigned long long)atomic_load(&armed), (unsigned long long)atomic_load(&stopped),
            (unsigned long long)atomic_load(&fired), (unsigned long long)atomic_load(&slept),

@@ -78,7 +78,7 @@ static inline int torture(Torture *all, int n)
     static const char *const storms[] = {"200", "50"};
     const char *env = getenv("WEFT_TORTURE_SECONDS");
     double seconds = env != NULL ? atof(env) : 4;
-    weft_config_t cfg = {.procs = 2};
+    weft_config_t cfg = {.stack = test_stack(), .procs = 2};
     int rc = 0;
 #ifdef WEFT_TSAN
     puts("skipped: with the thread sanitizer there is no preemption");

@@ -224,7 +224,7 @@ END_TEST
 
 START_TEST(test_guard_moves_mprotect)
 {
-    memory_no_pte_guards = true;
+    sys_guard_plain(true);
     ck_assert_int_eq(sys_guard_kind(), SYS_GUARD_VMA);
     check_guard_moves();
 }
@@ -347,7 +347,7 @@ END_TEST
 
 START_TEST(test_trim_mprotect)
 {
-    memory_no_pte_guards = true;
+    sys_guard_plain(true);
     check_trim(0);
 }
 END_TEST
@@ -389,7 +389,7 @@ END_TEST
 /* vm.max_map_count guards, no more; the stacks work without. */
 START_TEST(test_guard_quota)
 {
-    memory_no_pte_guards = true;
+    sys_guard_plain(true);
     if (!freopen("/dev/null", "w", stderr))
         ck_abort();
     P *p = new_p();
@@ -404,12 +404,14 @@ START_TEST(test_guard_quota)
         guarded += s[i]->guard != 0;
     }
     ck_assert_int_eq(guarded, 100);
+    ck_assert(faults(s[0]->chunk->base)); /* nothing runs out of the chunk */
     for (int i = 0; i < 200; i++)
         drop(p, s[i], 0);
     stack_flush(p);
     while (stack_trim(sys_now() + 2LL * SECOND))
         ;
     ck_assert_int_le(slot_arena.guards, 16);
+    ck_assert(faults(s[0]->chunk->base));
     stack_fini();
 }
 END_TEST

@@ -165,7 +165,7 @@ START_TEST(test_guard)
 {
     size_t page = sys_page();
     int pfd[2];
-    memory_no_pte_guards = _i != 0;
+    sys_guard_plain(_i != 0);
     ck_assert_int_eq(pipe(pfd), 0);
     char *p = sys_reserve(4 * page, page);
     memset(p, 1, 4 * page);

@@ -34,9 +34,10 @@ static void must(bool ok, const char *what, int line)
 static void note(M *self, Timer *copy)
 {
     Model *x = copy->arg;
-    OK(self == m && x->due == copy->when && copy->when <= clock_now && copy->when >= last_when);
-    OK(get(&x->t.heap) == NULL);
-    last_when = copy->when;
+    OK(self == m && x->due == copy->head.when && copy->head.when <= clock_now &&
+       copy->head.when >= last_when);
+    OK(get(&x->t.head.heap) == NULL);
+    last_when = copy->head.when;
     x->fired = clock_now;
     x->due = 0;
     nfired++;
@@ -60,10 +61,10 @@ static void setup(void)
 
 static void add(Model *x, int64_t when)
 {
-    x->t.fire = note;
+    x->t.head.fire = note;
     x->t.arg = x;
     x->due = when;
-    OK(timer_add(m, &x->t, when) == 0);
+    OK(timer_add(m, &x->t.head, when) == 0);
 }
 
 /* The whole of a heap: order, places, the published first deadline and count. */
@@ -75,7 +76,7 @@ static void check_heap(P *q)
     for (uint32_t i = 0; i < ts->n; i++) {
         TimerEntry e = ts->e[i];
         OK(e.t->idx == i && get(&e.t->heap) == q && e.t->when == e.when);
-        OK(e.when == ((Model *)e.t->arg)->due);
+        OK(e.when == container_of(e.t, Model, t.head)->due);
         if (i > 0 && i < ts->heap)
             OK(ts->e[(i - 1) / 4].when <= e.when);
         if (e.when < first)
@@ -108,7 +109,7 @@ START_TEST(random_walk)
             break;
         case 3:
         case 4:
-            OK(timer_del(m, &x->t) == (x->due != 0));
+            OK(timer_del(m, &x->t.head) == (x->due != 0));
             x->due = 0;
             break;
         case 5:
@@ -163,14 +164,14 @@ START_TEST(shrinks)
     uint32_t peak = p[0]->timers.cap;
     OK(peak >= N);
     for (int i = 0; i < N - 10; i++) {
-        OK(timer_del(m, &model[i].t));
+        OK(timer_del(m, &model[i].t.head));
         model[i].due = 0;
         check_heap(p[0]);
     }
     OK(p[0]->timers.cap <= peak / 4); /* a page at least */
     timer_free(m, &p[0]->timers);
     for (int i = 0; i < N; i++)
-        OK(get(&model[i].t.heap) == NULL); /* nobody will look for them there */
+        OK(get(&model[i].t.head.heap) == NULL); /* nobody will look for them there */
     OK(get(&p[0]->timers.first) == INT64_MAX && get(&p[0]->timers.count) == 0);
 }
 END_TEST
@@ -188,7 +189,7 @@ START_TEST(moves)
     OK(p[0]->timers.n == N && p[1]->timers.n == 0 && p[1]->timers.e == NULL);
     OK(get(&p[1]->timers.first) == INT64_MAX);
     for (int i = 0; i < N; i += 2) {
-        OK(timer_del(m, &model[i].t)); /* found where it is now */
+        OK(timer_del(m, &model[i].t.head)); /* found where it is now */
         model[i].due = 0;
     }
     last_when = 0;
@@ -204,7 +205,7 @@ static void rearm(M *self, Timer *copy)
 {
     Model *x = copy->arg;
     if (--again > 0)
-        OK(timer_add(self, &x->t, clock_now) == 0);
+        OK(timer_add(self, &x->t.head, clock_now) == 0);
 }
 
 START_TEST(rearms_itself)
@@ -212,9 +213,9 @@ START_TEST(rearms_itself)
     setup();
     again = 1000;
     Model *x = &model[0];
-    x->t.fire = rearm;
+    x->t.head.fire = rearm;
     x->t.arg = x;
-    OK(timer_add(m, &x->t, 5) == 0);
+    OK(timer_add(m, &x->t.head, 5) == 0);
     clock_now = 10;
     OK(timer_run(m, p[0], clock_now) == INT64_MAX);
     OK(again == 0);
