@@ -2,7 +2,9 @@
  *
  * httpd.c: a small HTTP/1.1 server, one coroutine for each connection.
  *
- *   httpd [-p port]        port 0: any; the address is printed
+ *   httpd [-c] [-p port]   port 0: any; the address is printed
+ *
+ * -c: connections are served on copied stacks, which cost less while they are idle.
  *
  *   /plaintext  Hello, World!
  *   /json       the same as JSON
@@ -11,6 +13,9 @@
  * serve() is the whole life of a connection, written as if it had the machine
  * for itself: read, answer every complete request in the buffer, write all the
  * answers at once, again. weft_read() parks the coroutine while nothing comes.
+ * An idle connection keeps what is on its stack then, so that is kept small: what
+ * comes first is read into a few bytes, and the buffers exist only while there is
+ * something in them.
  * SIGINT and SIGTERM close the listener, which ends main's accept loop.
  */
 #include <weft.h>
@@ -28,6 +33,7 @@
 #include <unistd.h>
 
 static int listener, signal_pipe[2], port = 8080;
+static weft_attr_t connection; /* what the coroutines of connections are like */
 
 /* ---- the date, formatted once a second --------------------------------------- */
 
@@ -49,7 +55,7 @@ static void keep_date(void *arg)
 
 /* ---- one connection ------------------------------------------------------------- */
 
-enum { IN_MAX = 8192, OUT_MAX = 8192, ANSWER_MAX = 1024 };
+enum { FIRST_MAX = 256, IN_MAX = 8192, OUT_MAX = 8192, ANSWER_MAX = 1024 };
 
 typedef struct {
     int fd;
@@ -257,21 +263,36 @@ static bool handle_all(Conn *c)
     return flush(c) && open;
 }
 
+/* The first n bytes of a request have come. Answers it, and what comes with it; true: nothing is
+ * begun any more, and the connection stays open. */
+static bool converse(int fd, const char *first, size_t n)
+{
+    Conn *c = malloc(sizeof *c);
+    if (c == NULL)
+        return false;
+    c->fd = fd;
+    c->in_len = n;
+    c->out_len = 0;
+    c->skip = 0;
+    memcpy(c->in, first, n);
+    bool open = handle_all(c);
+    while (open && (c->in_len > 0 || c->skip > 0)) {
+        ssize_t more = weft_read(fd, c->in + c->in_len, IN_MAX - c->in_len);
+        c->in_len += more > 0 ? (size_t)more : 0;
+        open = more > 0 && handle_all(c);
+    }
+    free(c);
+    return open;
+}
+
 static void serve(void *arg)
 {
-    Conn c; /* on the coroutine's own stack */
-    c.fd = (int)(intptr_t)arg;
-    c.in_len = c.out_len = 0;
-    c.skip = 0;
-    for (;;) {
-        ssize_t n = weft_read(c.fd, c.in + c.in_len, IN_MAX - c.in_len);
-        if (n <= 0)
-            break;
-        c.in_len += (size_t)n;
-        if (!handle_all(&c))
-            break;
-    }
-    weft_close(c.fd);
+    int fd = (int)(intptr_t)arg;
+    char first[FIRST_MAX]; /* all that an idle connection keeps */
+    ssize_t n;
+    while ((n = weft_read(fd, first, sizeof first)) > 0 && converse(fd, first, (size_t)n))
+        ;
+    weft_close(fd);
 }
 
 /* ---- the server ---------------------------------------------------------------------- */
@@ -314,7 +335,7 @@ static int server(void *arg)
             return 0;
         if (fd < 0) {
             weft_sleep(10000000); /* no descriptors left, say: others will close theirs */
-        } else if (weft_go(serve, (void *)(intptr_t)fd) != 0) {
+        } else if (weft_go_with(&connection, serve, (void *)(intptr_t)fd) != 0) {
             weft_close(fd);
         }
     }
@@ -323,12 +344,15 @@ static int server(void *arg)
 int main(int argc, char **argv)
 {
     int opt;
-    while ((opt = getopt(argc, argv, "p:")) != -1) {
-        if (opt != 'p') {
-            fprintf(stderr, "usage: httpd [-p port]\n");
+    while ((opt = getopt(argc, argv, "cp:")) != -1) {
+        if (opt == 'c') {
+            connection.stack = WEFT_STACK_COPIED;
+        } else if (opt == 'p') {
+            port = atoi(optarg);
+        } else {
+            fprintf(stderr, "usage: httpd [-c] [-p port]\n");
             return 2;
         }
-        port = atoi(optarg);
     }
     if (pipe(signal_pipe) != 0) {
         perror("httpd: pipe");

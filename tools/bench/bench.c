@@ -3,7 +3,10 @@
  * bench.c: what weft's operations cost. tools/bench/README.md says how each
  * figure is taken; peers/gobench does the same work in Go, under the same names.
  *
- * usage: bench [-p PROCS] [-r REPETITIONS] [-n PARKED] [NAME...]
+ * usage: bench [-c] [-p PROCS] [-r REPETITIONS] [-n PARKED] [NAME...]
+ *
+ * -c: the coroutines that a benchmark starts are on copied stacks. The one that runs
+ * the benchmark is not, so what they share may lie on its stack.
  *
  * One line per figure: name, procs, median and minimum of the repetitions, in
  * nanoseconds per operation (bytes for parked_bytes), separated by tabs.
@@ -11,6 +14,7 @@
 #include <weft.h>
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +27,8 @@ static const int64_t SECOND = 1000000000;
 
 static int procs = 1, repetitions = 5;
 static int parked_n = 100000;
-static const char *current; /* name of the benchmark that runs */
+static int stack = WEFT_STACK_PRIVATE; /* of the coroutines that are started */
+static const char *current;            /* name of the benchmark that runs */
 
 static void check(int ok, const char *what)
 {
@@ -31,6 +36,13 @@ static void check(int ok, const char *what)
         fprintf(stderr, "bench: %s: %s failed\n", current, what);
         exit(1);
     }
+}
+
+static void go(void (*fn)(void *), void *arg)
+{
+    weft_attr_t attr = {.stack = stack};
+    check((stack == WEFT_STACK_PRIVATE ? weft_go(fn, arg) : weft_go_with(&attr, fn, arg)) == 0,
+          "weft_go");
 }
 
 static weft_chan_t *chan_make(size_t size, size_t cap)
@@ -76,8 +88,133 @@ static void yield_run(int64_t n)
     struct pair p = {.n = n / 2};
     weft_wg_add(&p.wg, 2);
     for (int i = 0; i < 2; i++)
-        check(weft_go(yielder, &p) == 0, "weft_go");
+        go(yielder, &p);
     weft_wg_wait(&p.wg);
+}
+
+/* Many: the number of yields in a given time, whatever the order. Each counts its own, as a
+ * counter that all share would be most of the time of a yield. */
+enum { WARM, COUNT, STOP };
+static const int64_t WARM_NS = 100000000, COUNT_NS = 500000000;
+
+static struct {
+    weft_wg_t in, out;
+    _Atomic int phase;
+    _Atomic int64_t yields;
+} turns;
+
+static void turner(void *arg)
+{
+    int64_t n = 0;
+    (void)arg;
+    weft_wg_done(&turns.in);
+    for (int phase; (phase = atomic_load_explicit(&turns.phase, memory_order_relaxed)) != STOP;) {
+        weft_yield();
+        n += phase == COUNT;
+    }
+    atomic_fetch_add(&turns.yields, n);
+    weft_wg_done(&turns.out);
+}
+
+static void turns_of(const char *name, int k)
+{
+    double v[REPETITIONS_MAX];
+    for (int r = 0; r < repetitions; r++) {
+        turns.phase = WARM;
+        turns.yields = 0;
+        weft_wg_add(&turns.in, k);
+        weft_wg_add(&turns.out, k);
+        for (int i = 0; i < k; i++)
+            go(turner, NULL);
+        weft_wg_wait(&turns.in);
+        weft_sleep(WARM_NS);
+        int64_t t = weft_now();
+        turns.phase = COUNT;
+        weft_sleep(COUNT_NS);
+        turns.phase = STOP;
+        v[r] = (double)(weft_now() - t);
+        weft_wg_wait(&turns.out);
+        v[r] /= (double)turns.yields;
+    }
+    print(name, v, repetitions);
+}
+
+static void yield1000(void)
+{
+    turns_of("yield1000", 1000);
+}
+
+static void yield100k(void)
+{
+    turns_of("yield100k", 100000);
+}
+
+/* Strictly in turn: a token goes round, each waits for it on a channel of its own. The token is the
+ * number of hops that are left. */
+static struct {
+    weft_chan_t **c, *end;
+    weft_wg_t wg;
+    int k;
+} ring;
+
+static void ring_member(void *arg)
+{
+    weft_chan_t *mine = ring.c[(intptr_t)arg], *next = ring.c[((intptr_t)arg + 1) % ring.k];
+    int64_t left;
+    while (weft_recv(mine, &left) == 1) {
+        left--;
+        weft_send(left == 0 ? ring.end : next, &left);
+    }
+    weft_wg_done(&ring.wg);
+}
+
+static void ring_setup(int k)
+{
+    ring.k = k;
+    ring.end = chan_make(8, 1);
+    check((ring.c = calloc((size_t)k, sizeof(*ring.c))) != NULL, "calloc");
+    for (int i = 0; i < k; i++)
+        ring.c[i] = chan_make(8, 1);
+    weft_wg_add(&ring.wg, k);
+    for (int i = 0; i < k; i++)
+        go(ring_member, (void *)(intptr_t)i);
+}
+
+static void ring1000_setup(void)
+{
+    ring_setup(1000);
+}
+
+static void ring100k_setup(void)
+{
+    ring_setup(100000);
+}
+
+static void ring_run(int64_t n)
+{
+    weft_send(ring.c[0], &n);
+    weft_recv(ring.end, NULL);
+}
+
+static void ring_teardown(void)
+{
+    for (int i = 0; i < ring.k; i++)
+        weft_chan_close(ring.c[i]);
+    weft_wg_wait(&ring.wg);
+    for (int i = 0; i < ring.k; i++)
+        weft_chan_unref(ring.c[i]);
+    weft_chan_unref(ring.end);
+    free(ring.c);
+}
+
+static void pinger(void *arg)
+{
+    struct pair *p = arg;
+    for (int64_t i = 0, v; i < p->n; i++) {
+        weft_send(p->a, &i);
+        weft_recv(p->b, &v);
+    }
+    weft_wg_done(&p->wg);
 }
 
 static void ponger(void *arg)
@@ -94,12 +231,9 @@ static void ponger(void *arg)
 static void pingpong_run(int64_t n)
 {
     struct pair p = {.a = chan_make(8, 0), .b = chan_make(8, 0), .n = n};
-    weft_wg_add(&p.wg, 1);
-    check(weft_go(ponger, &p) == 0, "weft_go");
-    for (int64_t i = 0, v; i < n; i++) {
-        weft_send(p.a, &i);
-        weft_recv(p.b, &v);
-    }
+    weft_wg_add(&p.wg, 2);
+    go(pinger, &p);
+    go(ponger, &p);
     weft_wg_wait(&p.wg);
     weft_chan_unref(p.a);
     weft_chan_unref(p.b);
@@ -157,7 +291,7 @@ static void spawn_run(int64_t n)
         weft_wg_t wg = {0};
         weft_wg_add(&wg, BATCH);
         for (int j = 0; j < BATCH; j++)
-            check(weft_go(finisher, &wg) == 0, "weft_go");
+            go(finisher, &wg);
         weft_wg_wait(&wg);
     }
 }
@@ -219,7 +353,7 @@ struct sky {
 };
 
 /* Each node's arguments lie on its parent's stack, as Go's closures lie in its
- * heap: the parent waits for all ten. */
+ * heap: the parent waits for all ten. On a copied stack they would not be there then. */
 static void sky(void *arg)
 {
     struct sky *s = arg;
@@ -227,18 +361,22 @@ static void sky(void *arg)
         weft_send(s->c, &s->num);
         return;
     }
-    struct sky kids[10];
+    struct sky own[10], *kids = own;
     weft_chan_t *c = chan_make(8, 0);
     int64_t sum = 0;
+    if (stack != WEFT_STACK_PRIVATE)
+        check((kids = malloc(sizeof own)) != NULL, "malloc");
     for (int i = 0; i < 10; i++) {
         kids[i] = (struct sky){.c = c, .num = s->num + i * (s->size / 10), .size = s->size / 10};
-        check(weft_go(sky, &kids[i]) == 0, "weft_go");
+        go(sky, &kids[i]);
     }
     for (int64_t i = 0, v; i < 10; i++) {
         weft_recv(c, &v);
         sum += v;
     }
     weft_chan_unref(c);
+    if (kids != own)
+        free(kids);
     weft_send(s->c, &sum);
 }
 
@@ -247,7 +385,7 @@ static void skynet_run(int64_t n)
     for (int64_t i = 0; i < n; i++) {
         struct sky root = {.c = chan_make(8, 0), .size = 1000000};
         int64_t sum;
-        check(weft_go(sky, &root) == 0, "weft_go");
+        go(sky, &root);
         weft_recv(root.c, &sum);
         check(sum == 499999500000, "the sum");
         weft_chan_unref(root.c);
@@ -347,7 +485,7 @@ static void parked(void)
     weft_wg_add(&c.in, parked_n);
     weft_wg_add(&c.out, parked_n);
     for (int i = 0; i < parked_n; i++)
-        check(weft_go(parker, &c) == 0, "weft_go");
+        go(parker, &c);
     weft_wg_wait(&c.in);
     weft_sleep(SECOND / 100); /* the last one is on its way from done to recv */
     int64_t t1 = weft_now() - SECOND / 100;
@@ -373,6 +511,18 @@ static const struct bench {
     void (*whole)(void); /* instead of all that: prints its own figures */
 } benches[] = {
     {.name = "yield", .n = 2000000, .run = yield_run},
+    {.name = "yield1000", .whole = yield1000},
+    {.name = "yield100k", .whole = yield100k},
+    {.name = "ring1000",
+     .n = 1000000,
+     .run = ring_run,
+     .before = ring1000_setup,
+     .after = ring_teardown},
+    {.name = "ring100k",
+     .n = 1000000,
+     .run = ring_run,
+     .before = ring100k_setup,
+     .after = ring_teardown},
     {.name = "pingpong", .n = 1000000, .run = pingpong_run},
     {.name = "buffered", .n = 5000000, .run = buffered_run},
     {.name = "select2", .n = 3000000, .run = select2_run},
@@ -424,7 +574,7 @@ static void bench_run(const struct bench *b)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: bench [-p procs] [-r repetitions] [-n parked] [name...]\nnames:");
+    fprintf(stderr, "usage: bench [-c] [-p procs] [-r repetitions] [-n parked] [name...]\nnames:");
     for (int i = 0; i < NBENCHES; i++)
         fprintf(stderr, " %s", benches[i].name);
     fprintf(stderr, "\n");
@@ -445,9 +595,11 @@ static bool bench_by_name(const char *name)
 int main(int argc, char **argv)
 {
     int opt;
-    while ((opt = getopt(argc, argv, "p:r:n:")) != -1) {
+    while ((opt = getopt(argc, argv, "cp:r:n:")) != -1) {
         int v = optarg != NULL ? atoi(optarg) : 0;
-        if (opt == 'p' && v > 0)
+        if (opt == 'c')
+            stack = WEFT_STACK_COPIED;
+        else if (opt == 'p' && v > 0)
             procs = v;
         else if (opt == 'r' && v > 0 && v <= REPETITIONS_MAX)
             repetitions = v;

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	_ "unsafe" // for go:linkname
@@ -42,20 +43,97 @@ func yield(n int) {
 	wg.Wait()
 }
 
+func turnsOf(name string, k int) {
+	const warm, count, stop = 0, 1, 2
+	var v []float64
+	for r := 0; r < *repetitions; r++ {
+		var in, out sync.WaitGroup
+		var phase int32
+		var yields int64
+		in.Add(k)
+		out.Add(k)
+		for i := 0; i < k; i++ {
+			go func() {
+				n := int64(0)
+				in.Done()
+				for p := atomic.LoadInt32(&phase); p != stop; p = atomic.LoadInt32(&phase) {
+					runtime.Gosched()
+					if p == count {
+						n++
+					}
+				}
+				atomic.AddInt64(&yields, n)
+				out.Done()
+			}()
+		}
+		in.Wait()
+		time.Sleep(100 * time.Millisecond)
+		t := time.Now()
+		atomic.StoreInt32(&phase, count)
+		time.Sleep(500 * time.Millisecond)
+		atomic.StoreInt32(&phase, stop)
+		ns := float64(time.Since(t).Nanoseconds())
+		out.Wait()
+		v = append(v, ns/float64(yields))
+	}
+	report(name, v)
+}
+
+var (
+	ring    []chan int
+	ringEnd chan int
+	ringWg  sync.WaitGroup
+)
+
+func ringBefore(k int) {
+	ring, ringEnd = nil, make(chan int, 1)
+	for i := 0; i < k; i++ {
+		ring = append(ring, make(chan int, 1))
+	}
+	ringWg.Add(k)
+	for i := 0; i < k; i++ {
+		go func(mine, next chan int) {
+			for left := range mine {
+				if left--; left == 0 {
+					ringEnd <- left
+				} else {
+					next <- left
+				}
+			}
+			ringWg.Done()
+		}(ring[i], ring[(i+1)%k])
+	}
+}
+
+func ringRun(n int) {
+	ring[0] <- n
+	<-ringEnd
+}
+
+func ringAfter() {
+	for _, c := range ring {
+		close(c)
+	}
+	ringWg.Wait()
+}
+
 func pingpong(n int) {
 	a, b := make(chan int), make(chan int)
 	var wg sync.WaitGroup
-	wg.Add(1)
+	wg.Add(2)
+	go func() {
+		for i := 0; i < n; i++ {
+			a <- i
+			<-b
+		}
+		wg.Done()
+	}()
 	go func() {
 		for i := 0; i < n; i++ {
 			b <- <-a
 		}
 		wg.Done()
 	}()
-	for i := 0; i < n; i++ {
-		a <- i
-		<-b
-	}
 	wg.Wait()
 }
 
@@ -263,6 +341,10 @@ type bench struct {
 
 var benches = []bench{
 	{name: "yield", n: 2000000, run: yield},
+	{name: "yield1000", whole: func() { turnsOf("yield1000", 1000) }},
+	{name: "yield100k", whole: func() { turnsOf("yield100k", 100000) }},
+	{name: "ring1000", n: 1000000, run: ringRun, before: func() { ringBefore(1000) }, after: ringAfter},
+	{name: "ring100k", n: 1000000, run: ringRun, before: func() { ringBefore(100000) }, after: ringAfter},
 	{name: "pingpong", n: 1000000, run: pingpong},
 	{name: "buffered", n: 5000000, run: buffered},
 	{name: "select2", n: 3000000, run: select2},
