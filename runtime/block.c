@@ -2,12 +2,11 @@
  *
  * block.c: the blocks that hold the stacks of parked coroutines.
  *
- * From jemalloc when the program has it, as in alloc.c: an arena of their own, so that
- * a million coroutines that end give whole pages back, and an explicit cache for each P,
- * since it is the P that is exclusive here, not the thread. Nothing else is allocated in this arena, and never
- * outside the runtime, where a coroutine is not stopped: so nobody ever waits for an arena's lock that
- * a coroutine holds while it stands still. From malloc otherwise; there somebody may, until the monitor
- * has lent that coroutine a P (hold.c).
+ * From jemalloc when the program has it, as in alloc.c: an arena of their own, so that a million coroutines
+ * that end give whole pages back, and an explicit cache for each P, since it is the P that is exclusive here, not the
+ * thread. Nothing else is allocated in this arena, and never outside the runtime, where a coroutine is not stopped. So
+ * nobody waits for its locks but for as long as another allocates; only where an arena or a cache is made, or without
+ * jemalloc, may one have to wait for a coroutine that stands still, until the monitor has lent that a P (monitor.c).
  *
  * Sizes are jemalloc's classes, so that what it would round up is used.
  */

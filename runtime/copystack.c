@@ -31,8 +31,9 @@
  * its `on` is seen; if after, it finds NULL and takes the lock, which the other holds until g is saved. Leaving:
  * if it has read the bias before the barrier, `on` is false by then; if after, it takes the lock, and finds who waits. So
  * no stack is saved while it is used, and nobody waits for a window without being woken. Without a bias both
- * sides take the lock. After CALM entries with nobody else, waiting least of all (who waits counts on the leaver's look), the resident gets it again, so a barrier (some 2 us) comes once
- * in so many switches at most. Without membarrier in the kernel there is no bias. (tests/model/window.pml)
+ * sides take the lock. After CALM entries in a row, and while nobody waits (who waits counts on the leaver's look), the
+ * resident gets it again, so a barrier (some 2 us) comes once in so many switches at most. Without membarrier in
+ * the kernel there is no bias. (tests/model/window.pml)
  *
  * w->bias and w->resident name a G, never a dead one: copystack_end() clears both before the G can be used again.
  *
@@ -45,10 +46,10 @@
  * needs no memory; large ones are given back.
  *
  * Where this runs. The short way, inline, on the stack of what ran before, under whatever lock that holds until its
- * commit. All else, which may take long, on g0 or at the end of a coroutine (sched.c, prepare()), inside the runtime and with a P.
- * Lock order: RANK_WINDOW, always with NULL for the M, since the monitor takes it too (lock.c); nothing is taken under it
- * but the allocator's locks for blocks, which no coroutine can hold while it stands still: blocks have an arena
- * of their own (block.c).
+ * commit. All else, which may take long, on g0 or at the end of a coroutine (sched.c, prepare()), inside the runtime and
+ * with a P. Lock order: RANK_WINDOW, always with NULL for the M, since threads without a P take it too (lock.c); nothing
+ * is taken under it but the allocator's locks. A coroutine that stands still may hold one of these (without jemalloc; with
+ * it, when an arena or a cache is made): the monitor lends it a P, and must therefore never wait for a window's lock.
  *
  * What shared windows cannot do: a coroutine that keeps its window (blocked in the kernel, pinned and parked in place, or
  * spinning on a flag) until another one of the *same* window has done something waits for ever, and which share is chance.

@@ -176,8 +176,8 @@ static G *first_run(M *m, G *next)
     return coro_bind(m, next) ? next : &m->g0;
 }
 
-/* What can be switched to in place of next: itself, unless it has to wait for its thread or its window. What takes longer
- * is for g0: until the commit whoever parks may hold a lock. */
+/* What can be switched to in place of next: itself, unless it has to wait for its thread or its window. What
+ * takes longer is for g0: until the commit whoever parks may hold a lock. */
 static inline G *prepare(M *m, G *next)
 {
     if (likely(next->sp != NULL) && (likely(!window_copied(next)) || copystack_enter(next)))

@@ -15,12 +15,13 @@
  * Memory. A window is as deep as the deepest stack it has held. window_trim(), from busy Ps and idle threads,
  * looks at each once a second; what has not been used since the last time but one loses its pages below
  * the live stack. It takes the biases away, all with one membarrier, and looks under each window's lock. Never the
- * monitor: who has a window's lock may wait for the allocator's, and that for a coroutine to which the monitor has to lend a P.
+ * monitor: copystack.c, "Where this runs".
  *
  * WEFT_DEBUG=stackshare: a window for each coroutine, smaller ones; what lies in it is inaccessible while its
  * coroutine is parked, and window_trespass() says who touched it.
  *
- * Locks: windows.lock, RANK_WINDOW like each window's, never both. w[] only grows during a run; the entry is stored before the count.
+ * Locks: windows.lock, RANK_WINDOW like each window's, never both. w[] only grows during a run; the entry is
+ * stored before the count.
  */
 #include "copystack.h"
 
