@@ -283,7 +283,7 @@ static void tick_with_p(M *m, bool poked, bool inside, void *uc)
     }
     if (!get(&sched.stopping) && give_way)
         stop(m, p, uc);
-    else if (!get(&sched.stopping) && share && !in_library(m, uc))
+    else if (!get(&sched.stopping) && share && may_move(m->g) && !in_library(m, uc))
         (void)move(m, p, uc);
     if (get(&sched.stopping))
         leave(m, uc);

@@ -28,5 +28,6 @@ static int entry(void *arg)
 
 int main(void)
 {
-    return weft_run(entry, NULL);
+    weft_config_t cfg = {.procs = 1}; /* else the kid may be through before its owner waits */
+    return weft_run_with(&cfg, entry, NULL);
 }
