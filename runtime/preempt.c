@@ -48,6 +48,7 @@
 
 enum {
     TRIES = 4,
+    SELDOM = 16, /* once in so many ticks */
     MOVE_STACK =
         16384, /* what the switch away may need, and what is done after the switch back (sched_arrive) */
     LAZIEST = 32 /* slices */
@@ -203,6 +204,12 @@ static bool move(M *m, P *p, void *uc)
     return true;
 }
 
+/* Nothing holds it for a window's sake, so a walk of the stack at each tick could be all that it does. */
+static bool due_again(M *m, P *p)
+{
+    return may_move(m->g) && (!tried(m, p) || m->tries % SELDOM == 0);
+}
+
 static void stop(M *m, P *p, void *uc)
 {
     enum HogPlace place = place_of(p);
@@ -283,7 +290,7 @@ static void tick_with_p(M *m, bool poked, bool inside, void *uc)
     }
     if (!get(&sched.stopping) && give_way)
         stop(m, p, uc);
-    else if (!get(&sched.stopping) && share && may_move(m->g) && !in_library(m, uc))
+    else if (!get(&sched.stopping) && share && due_again(m, p) && !in_library(m, uc))
         (void)move(m, p, uc);
     if (get(&sched.stopping))
         leave(m, uc);
@@ -305,7 +312,6 @@ static void tick_without_p(M *m, void *uc)
 
 static void on_tick(bool poked, void *uc)
 {
-    enum { SELDOM = 16 };
     M *m = arch_self();
     if (m == NULL || !m->ticking)
         return;
