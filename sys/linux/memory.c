@@ -78,6 +78,10 @@ void *sys_reserve(size_t size, size_t align)
     }
     if (p != NULL)
         madvise(p, size, MADV_NOHUGEPAGE); /* a kernel without huge pages says EINVAL */
+#ifdef WEFT_ASAN
+    if (p != NULL && size <= 1 << 20) /* a thread's stack may have lain there; of stacks stack.c takes care */
+        __asan_unpoison_memory_region(p, size);
+#endif
     errno = saved;
     return p;
 }
