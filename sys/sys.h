@@ -10,6 +10,8 @@
 #ifndef WEFT_SYS_H
 #define WEFT_SYS_H
 
+#include "config.h"
+
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>

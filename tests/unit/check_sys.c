@@ -19,6 +19,9 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#ifdef WEFT_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
 
 enum { MS = 1000000 };
 
@@ -160,6 +163,25 @@ START_TEST(test_reserve)
     ck_assert_ptr_null(sys_reserve((size_t)1 << 60, page));
 }
 END_TEST
+
+#ifdef WEFT_ASAN
+/* A thread's last frames leave their marks where its stack was. */
+START_TEST(test_reserve_unmarked)
+{
+    size_t size = 65536;
+    char *p = sys_reserve(size, size);
+    __asan_poison_memory_region(p, size);
+    munmap(p, size);
+    for (int i = 0; i < 64; i++) {
+        char *q = sys_reserve(size, size);
+        ck_assert_ptr_null(__asan_region_is_poisoned(q, size));
+        if (q == p)
+            return;
+    }
+    ck_abort_msg("the kernel did not give the same addresses again");
+}
+END_TEST
+#endif
 
 START_TEST(test_guard)
 {
@@ -451,6 +473,9 @@ int main(void)
     tcase_add_test(tc, test_park);
     tcase_add_test(tc, test_membarrier_and_seed);
     tcase_add_test(tc, test_reserve);
+#ifdef WEFT_ASAN
+    tcase_add_test(tc, test_reserve_unmarked);
+#endif
     tcase_add_loop_test(tc, test_guard, 0, 2);
     tcase_add_test(tc, test_cgroup);
     tcase_add_test(tc, test_ncpu);
