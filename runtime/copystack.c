@@ -167,6 +167,13 @@ static void await(M *m, Window *w, G *g)
         window_used(); /* window_trim() sends it elsewhere, should this one never leave */
 }
 
+/* n have left a list of waiters. */
+static void count_off(uint32_t n)
+{
+    if (n != 0)
+        atomic_fetch_sub(&windows.waiting, n);
+}
+
 GList copystack_homeless(Window *w)
 {
     GList list = {NULL, NULL}, keep = {NULL, NULL};
@@ -177,8 +184,7 @@ GList copystack_homeless(Window *w)
         n += homeless;
     }
     w->waiters = keep;
-    if (n != 0)
-        atomic_fetch_sub(&windows.waiting, n);
+    count_off(n);
     return list;
 }
 
@@ -189,19 +195,15 @@ static GList next_waiters(Window *w)
     uint32_t n = 0;
     for (G *g = NULL; (g == NULL || g->slot == NULL) && (g = glist_get(&w->waiters)) != NULL; n++)
         glist_put(&list, g, g);
-    if (n != 0)
-        atomic_fetch_sub(&windows.waiting, n);
+    count_off(n);
     return list;
 }
 
 /* Their turn had come. */
 static void awake(M *m, GList *list)
 {
-    for (G *g; (g = glist_get(list)) != NULL;) {
-        set(&g->state, G_RUNNABLE);
-        runq_put_next(m, m->p, g);
-        idle_wake(m);
-    }
+    for (G *g; (g = glist_get(list)) != NULL;)
+        sched_ready(m, g);
 }
 
 /* There is no memory to save whoever is there. */
@@ -412,8 +414,7 @@ int64_t copystack_watch(int64_t now)
         lock_release(&sched.lock);
         if (any)
             warn("coroutine %llu (%s) is in the kernel, and for %lld ms coroutine %llu (%s) has "
-                 "waited for the "
-                 "window that their copied stacks share: give one of them WEFT_STACK_PRIVATE",
+                 "waited for the window that their copied stacks share: give one of them WEFT_STACK_PRIVATE",
                  (unsigned long long)k.id, k.name[0] != '\0' ? k.name : "no name",
                  (long long)(k.ns / 1000000), (unsigned long long)k.other_id,
                  k.other_name[0] != '\0' ? k.other_name : "no name");

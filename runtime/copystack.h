@@ -14,7 +14,7 @@ struct Window {
     Lock lock; /* RANK_WINDOW */
     _Atomic(G *)
         bias;    /* (a) the resident, if it enters and leaves without the lock; written under it */
-    G *resident; /* (l) whose stack lies here; NULL: nobody's. For a free window its owner's */
+    G *resident; /* (l) whose stack lies here; NULL: nobody's */
     GList waiters;  /* (l) they could run, but for the window; some have none yet */
     uint32_t bound; /* (l) coroutines of this window */
     uint32_t calm;  /* (l) entries of the resident since it came */
@@ -22,7 +22,6 @@ struct Window {
     bool free;      /* (l) nobody is bound to it */
     bool listed;    /* (l) on a list of free ones, or on the way to one or from one: free perhaps */
     _Atomic uint8_t age; /* (l) looks of window_trim() since it was last given to somebody */
-    uint32_t id;         /* (c) its place in windows.w */
     Window *link;        /* owner of the list of free ones */
     Chunk chunk; /* its addresses, as stack.c and dumps know them: one slot, last because of that */
 };
@@ -97,25 +96,22 @@ static inline bool copystack_enter(G *g)
 {
     set(&g->on, true);
     atomic_signal_fence(memory_order_seq_cst); /* pairs with the membarrier in unbias() */
-    if (likely(get_acq(&window_of(g)->bias) == g))
-        return true;
-    return false;
+    return likely(get_acq(&window_of(g)->bias) == g);
+}
+
+/* Perhaps somebody waits for g's window. */
+static inline bool copystack_contended(const G *g)
+{
+    return get(&window_of(g)->bias) != g;
 }
 
 /* m has just switched away from g, and nobody else can switch to it before its commit. */
 static inline void copystack_leave(M *m, G *g)
 {
-    Window *w = window_of(g);
     set_rel(&g->on, false);
     atomic_signal_fence(memory_order_seq_cst); /* pairs with the membarrier in unbias() */
-    if (unlikely(get(&w->bias) != g))
+    if (unlikely(copystack_contended(g)))
         copystack_leave_slow(m, g);
-}
-
-/* g runs. Perhaps somebody waits for its window. */
-static inline bool copystack_contended(const G *g)
-{
-    return get(&window_of(g)->bias) != g;
 }
 
 bool copystack_bind(M *m, G *g); /* g's first run: false as in copystack_enter() */

@@ -137,7 +137,7 @@ static uint32_t guard_at(const Slot *s, size_t depth)
     return (uint32_t)((depth < last ? depth : last) / sys_page());
 }
 
-static void guard_first(Slot *s)
+void stack_ready(Slot *s)
 {
     bool counted = sys_guard_kind() == SYS_GUARD_VMA;
 
@@ -158,8 +158,7 @@ static bool guard_is_deep(const Slot *s)
     return (size_t)s->guard * sys_page() > FIRST_DEPTH && s->guard != guard_at(s, FIRST_DEPTH);
 }
 
-/* Nobody is on it, and what lies below sp is not needed. */
-static void shrink_to(Slot *s, char *sp)
+void stack_give_back(Slot *s, char *sp)
 {
     char *old = guard_lo(s);
     uint32_t first = guard_at(s, FIRST_DEPTH), deep = s->guard;
@@ -179,17 +178,6 @@ static void shrink_to(Slot *s, char *sp)
         above = slot_lo(s);
     if (keep > above)
         sys_decommit(above, (size_t)(keep - above));
-}
-
-/* The top pages stay warm for the next one. */
-static void slot_shrink(Slot *s)
-{
-    shrink_to(s, s->hi);
-}
-
-void stack_give_back(Slot *s, char *sp)
-{
-    shrink_to(s, sp);
 }
 
 /* How deep it went nobody knows. One system call for each end of such a coroutine. */
@@ -228,7 +216,7 @@ Slot *stack_get(P *p, int cls)
     else
         s = stack_get_slow(p, cls);
     if (unlikely(s->guard == 0))
-        guard_first(s);
+        stack_ready(s);
 #ifdef WEFT_ASAN
     /* What the last coroutine's frames have poisoned and it never returned from. */
     __asan_unpoison_memory_region(slot_lo(s), (size_t)(s->hi - slot_lo(s)));
@@ -252,7 +240,7 @@ static void stack_spill(P *p)
 void stack_put(P *p, Slot *s)
 {
     if (unlikely(guard_is_deep(s)))
-        slot_shrink(s);
+        stack_give_back(s, s->hi); /* the top pages stay warm for the next one */
     if (unlikely(s->guard == 0))
         slot_shrink_unguarded(s);
     if (unlikely(p == NULL || s->chunk->cls != 0 || p->nslots > p->credits)) {
@@ -381,11 +369,6 @@ bool stack_deepen(Slot *s, size_t n)
         if (!guard_lower(s))
             return n <= (size_t)(s->hi - (char *)stack_floor(s));
     return true;
-}
-
-void stack_ready(Slot *s)
-{
-    guard_first(s);
 }
 
 bool stack_on_fault(void *addr, void *ucontext)

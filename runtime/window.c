@@ -98,7 +98,7 @@ static bool batch_make(void)
             (base = sys_reserve(stride * n, 2 * MIB)) != NULL) {
             windows.bytes += stride * n;
             windows.batch[k] = (WindowBatch){base, base + stride * n, stride, get(&windows.n)};
-            set_rel(&windows.nbatches, k + 1); /* pairs with window_owns() */
+            set_rel(&windows.nbatches, k + 1); /* pairs with window_at() */
             return true;
         }
         if (n > 1)
@@ -128,7 +128,6 @@ static Window *window_make(void)
     if (w == NULL)
         return NULL;
     char *base = b->base + (id - b->first) * b->stride;
-    w->id = id;
     w->free = w->listed = true; /* on the way from one */
     w->chunk.base = base;
     w->chunk.end = base + b->stride;
@@ -154,6 +153,14 @@ static void windows_lock(void)
 static void windows_unlock(void)
 {
     lock_release(&windows.lock);
+}
+
+/* windows.lock held. */
+static void free_push(Window *w)
+{
+    w->link = windows.free;
+    windows.free = w;
+    bump(&windows.nfree, 1);
 }
 
 Window *window_get(P *p)
@@ -186,9 +193,7 @@ void window_put(P *p, Window *w)
         return;
     }
     windows_lock();
-    w->link = windows.free;
-    windows.free = w;
-    bump(&windows.nfree, 1);
+    free_push(w);
     windows_unlock();
 }
 
@@ -197,9 +202,7 @@ void window_flush(P *p)
     windows_lock();
     for (Window *w; (w = p->windows) != NULL;) {
         p->windows = w->link;
-        w->link = windows.free;
-        windows.free = w;
-        bump(&windows.nfree, 1);
+        free_push(w);
     }
     p->nwindows = 0;
     windows_unlock();
@@ -211,11 +214,8 @@ int window_reserve(void)
         return 0;
     windows_lock();
     Window *w = get(&windows.n) == 0 ? window_make() : NULL;
-    if (w != NULL) {
-        w->link = windows.free;
-        windows.free = w;
-        bump(&windows.nfree, 1);
-    }
+    if (w != NULL)
+        free_push(w);
     int rc = get(&windows.n) != 0 ? 0 : -ENOMEM;
     windows_unlock();
     return rc;
@@ -248,11 +248,6 @@ bool window_deepen(Window *w, size_t n)
     return n <= FIRST_ENOUGH || stack_deepen(window_slot(w), n);
 }
 
-bool window_owns(const void *addr)
-{
-    return get(&windows.nbatches) != 0 && window_at(addr) != NULL;
-}
-
 void window_refuse(M *m, const void *object, const char *what)
 {
     if (likely(get(&windows.nbatches) == 0))
@@ -262,29 +257,28 @@ void window_refuse(M *m, const void *object, const char *what)
         return;
     G *g = m != NULL && m->g->slot == window_slot(w) ? m->g : w->resident;
     fatal("a %s at %p lies on the copied stack of coroutine %llu (%s), which is not there while "
-          "that is "
-          "parked: allocate it, or give that coroutine WEFT_STACK_PRIVATE",
+          "that is parked: allocate it, or give that coroutine WEFT_STACK_PRIVATE",
           what, object, g != NULL ? (unsigned long long)g->id : 0,
           g != NULL && g->name != NULL ? g->name : "no name");
 }
 
 /* ---- WEFT_DEBUG=stackshare ---------------------------------------------------------------------- */
 
-static void protect(Window *w, char *sp, bool on)
+static void protect(Window *w, char *sp, bool access)
 {
     char *from = (char *)((uintptr_t)sp & ~((uintptr_t)sys_page() - 1));
     if (sched.stackshare)
-        sys_protect(from, (size_t)(w->chunk.end - from), !on);
+        sys_protect(from, (size_t)(w->chunk.end - from), access);
 }
 
 void window_close(Window *w, char *sp)
 {
-    protect(w, sp, true);
+    protect(w, sp, false);
 }
 
 void window_open(Window *w, char *sp)
 {
-    protect(w, sp, false);
+    protect(w, sp, true);
 }
 
 void window_trespass(const M *m, const void *addr, void *ucontext)
