@@ -332,7 +332,6 @@ void copystack_end(M *m, G *g)
 {
     Window *w = window_of(g);
     lock_acquire(NULL, &w->lock, RANK_WINDOW);
-    window_open(w, stack_floor(window_slot(w)));
     w->resident = NULL;
     set(&w->bias, NULL);
     bool last = --w->bound == 0;

@@ -73,9 +73,20 @@ void window_put(P *p, Window *w);           /* w->listed was set just now. */
 Window *window_shared(P *p, uint32_t turn); /* some window, free or not. There is one */
 void window_used(void);                     /* there may be something to trim */
 bool window_deepen(Window *w, size_t n);    /* room for n bytes and some more above the guard */
-void window_close(Window *w,
-                  char *sp); /* WEFT_DEBUG=stackshare: nobody may touch what lies from sp up */
-void window_open(Window *w, char *sp);
+void window_protect(Window *w, char *sp, bool access); /* what lies from sp up */
+
+/* WEFT_DEBUG=stackshare: nobody may touch what lies from sp up, while its coroutine is parked there. */
+static inline void window_close(Window *w, char *sp)
+{
+    if (unlikely(sched.stackshare))
+        window_protect(w, sp, false);
+}
+
+static inline void window_open(Window *w, char *sp)
+{
+    if (unlikely(sched.stackshare))
+        window_protect(w, sp, true);
+}
 
 /* block.c */
 void *block_alloc(P *p, size_t want,

@@ -264,21 +264,10 @@ void window_refuse(M *m, const void *object, const char *what)
 
 /* ---- WEFT_DEBUG=stackshare ---------------------------------------------------------------------- */
 
-static void protect(Window *w, char *sp, bool access)
+void window_protect(Window *w, char *sp, bool access)
 {
     char *from = (char *)((uintptr_t)sp & ~((uintptr_t)sys_page() - 1));
-    if (sched.stackshare)
-        sys_protect(from, (size_t)(w->chunk.end - from), access);
-}
-
-void window_close(Window *w, char *sp)
-{
-    protect(w, sp, false);
-}
-
-void window_open(Window *w, char *sp)
-{
-    protect(w, sp, true);
+    sys_protect(from, (size_t)(w->chunk.end - from), access);
 }
 
 void window_trespass(const M *m, const void *addr, void *ucontext)
