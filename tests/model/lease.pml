@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * lease.pml: a thread that blocks in the kernel, and the monitor that takes its P
- * (runtime/syscall.c; hold.c hold_retake(), hold_return(); rt.h rt_enter(), rt_leave();
+ * (runtime/syscall.c; hold.c hold_retake(), hold_return(); base.h rt_enter(), rt_leave();
  * preempt.c on_tick()).
  *
  * M 0 runs a coroutine that makes calls into the runtime, where it may change its P

@@ -2,7 +2,7 @@
  *
  * request.pml: a tick against the code of the same thread that is inside the
  * runtime, or has preemption disabled (runtime/preempt.c on_tick(),
- * preempt_pending(); rt.h rt_enter(), rt_leave()).
+ * preempt_pending(); base.h rt_enter(), rt_leave()).
  *
  * One thread: a coroutine makes a call within a call, or one between
  * weft_preempt_disable() and enable(), and then computes for ever. Two ticks, each
