@@ -61,8 +61,14 @@ static void among_yielders(void)
     OK(retaken(true) > before);
 }
 
-static void declared_run(void (*fn)(void))
+/* Each body with the ticks that there are, in a storm of them, and without. */
+static const char *const ticks[] = {NULL, "200", "off"};
+enum { NTICKS = sizeof ticks / sizeof ticks[0] };
+
+static void declared_run(int how, void (*fn)(void))
 {
+    if (ticks[how] != NULL)
+        storm(ticks[how]);
     inner = fn;
     run(0, among_yielders);
 }
@@ -194,21 +200,7 @@ enum { NENTERS = sizeof enters / sizeof enters[0] };
 
 START_TEST(enter_exit)
 {
-    declared_run(enters[_i]);
-}
-END_TEST
-
-START_TEST(enter_exit_storm)
-{
-    storm("200");
-    declared_run(enters[_i]);
-}
-END_TEST
-
-START_TEST(enter_exit_no_ticks)
-{
-    storm("off");
-    declared_run(enters[_i]);
+    declared_run(_i / NENTERS, enters[_i % NENTERS]);
 }
 END_TEST
 
@@ -315,21 +307,7 @@ enum { NBLOCKINGS = sizeof blockings / sizeof blockings[0] };
 
 START_TEST(blocking)
 {
-    declared_run(blockings[_i]);
-}
-END_TEST
-
-START_TEST(blocking_storm)
-{
-    storm("200");
-    declared_run(blockings[_i]);
-}
-END_TEST
-
-START_TEST(blocking_no_ticks)
-{
-    storm("off");
-    declared_run(blockings[_i]);
+    declared_run(_i / NBLOCKINGS, blockings[_i % NBLOCKINGS]);
 }
 END_TEST
 
@@ -447,13 +425,9 @@ int main(void)
     Suite *s = suite_create("block_declared");
     TCase *tc = tcase_create("block_declared");
     tcase_set_timeout(tc, 60);
-    tcase_add_loop_test(tc, enter_exit, 0, NENTERS);
-    tcase_add_loop_test(tc, enter_exit_storm, 0, NENTERS);
-    tcase_add_loop_test(tc, enter_exit_no_ticks, 0, NENTERS);
+    tcase_add_loop_test(tc, enter_exit, 0, NTICKS * NENTERS);
     tcase_add_test(tc, soon);
-    tcase_add_loop_test(tc, blocking, 0, NBLOCKINGS);
-    tcase_add_loop_test(tc, blocking_storm, 0, NBLOCKINGS);
-    tcase_add_loop_test(tc, blocking_no_ticks, 0, NBLOCKINGS);
+    tcase_add_loop_test(tc, blocking, 0, NTICKS * NBLOCKINGS);
     tcase_add_test(tc, foreign);
     tcase_add_loop_test(tc, forked, 0, NPROCS);
     tcase_add_loop_test(tc, crossing_calls, 0, NPROCS);

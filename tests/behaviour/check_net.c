@@ -692,9 +692,5 @@ int main(void)
     tcase_add_loop_test(tc, dial_timeout, 0, NPROCS);
     tcase_add_loop_test(tc, connect_plain, 0, NPROCS);
     suite_add_tcase(s, tc);
-    SRunner *sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -679,9 +679,5 @@ int main(void)
     tcase_add_loop_test(tc, end_with_waiter, 0, NPROCS);
     tcase_add_test(tc, outside);
     suite_add_tcase(s, tc);
-    SRunner *sr = srunner_create(s);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return run_suite(s);
 }

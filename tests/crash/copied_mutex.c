@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * copied_mutex.c: so is a mutex that somebody has to wait for. */
-#include <weft.h>
+#include "victim.h"
 
 static void waiter(void *arg)
 {
@@ -19,16 +19,7 @@ static void owner(void *arg)
     weft_mutex_unlock(&mutex);
 }
 
-static int entry(void *arg)
-{
-    weft_attr_t attr = {.name = "owner", .stack = WEFT_STACK_COPIED};
-    if (weft_go_with(&attr, owner, arg) != 0)
-        return 3;
-    weft_sleep(INT64_C(60) * 1000000000);
-    return 4;
-}
-
 int main(void)
 {
-    return weft_run(entry, NULL);
+    return victim_run((Victim){.attr = {.name = "owner", .stack = WEFT_STACK_COPIED}, .fn = owner});
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * copied_timer.c: and a timer. */
-#include <weft.h>
+#include "victim.h"
 
 static void tick(void *arg)
 {
@@ -14,16 +14,7 @@ static void owner(void *arg)
     weft_timer_start(&t, weft_now(), 0, tick, arg);
 }
 
-static int entry(void *arg)
-{
-    weft_attr_t attr = {.name = "owner", .stack = WEFT_STACK_COPIED};
-    if (weft_go_with(&attr, owner, arg) != 0)
-        return 3;
-    weft_sleep(INT64_C(60) * 1000000000);
-    return 4;
-}
-
 int main(void)
 {
-    return weft_run(entry, NULL);
+    return victim_run((Victim){.attr = {.name = "owner", .stack = WEFT_STACK_COPIED}, .fn = owner});
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * copied_wg.c: a wait group on a copied stack is refused: who counts it down may find another stack there. */
-#include <weft.h>
+#include "victim.h"
 
 static void kid(void *arg)
 {
@@ -17,17 +17,9 @@ static void owner(void *arg)
     weft_wg_wait(&wg);
 }
 
-static int entry(void *arg)
-{
-    weft_attr_t attr = {.name = "owner", .stack = WEFT_STACK_COPIED};
-    if (weft_go_with(&attr, owner, arg) != 0)
-        return 3;
-    weft_sleep(INT64_C(60) * 1000000000);
-    return 4;
-}
-
 int main(void)
 {
-    weft_config_t cfg = {.procs = 1}; /* else the kid may be through before its owner waits */
-    return weft_run_with(&cfg, entry, NULL);
+    /* One P, else the kid may be through before its owner waits. */
+    return victim_run(
+        (Victim){.attr = {.name = "owner", .stack = WEFT_STACK_COPIED}, .fn = owner, .procs = 1});
 }

@@ -16,21 +16,9 @@
 #include <unistd.h>
 
 #include "tests/behaviour/preempt_test.h"
+#include "tests/stress/stress.h"
 
 static const int64_t US = 1000, MS = 1000000;
-
-static void die(const char *what, int line)
-{
-    fprintf(stderr, "stress_block: line %d: %s\n", line, what);
-    abort();
-}
-#define OK(x) ((x) ? (void)0 : die(#x, __LINE__))
-
-static uint32_t next(uint32_t *s)
-{
-    *s = *s * 1664525u + 1013904223u;
-    return *s >> 8;
-}
 
 static _Atomic bool stop;
 static weft_wg_t wg;
@@ -367,8 +355,7 @@ static int round_main(void *arg)
 int main(void)
 {
     private_only("closer() waits for a wait group in its frame");
-    const char *env = getenv("WEFT_STRESS_SECONDS");
-    double seconds = env != NULL ? atof(env) : 2;
+    double seconds = stress_seconds();
     int64_t begin = weft_now(), end = begin + (int64_t)(seconds * 1e9);
     uint32_t seed = (uint32_t)begin;
     int rounds = 0;

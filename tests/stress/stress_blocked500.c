@@ -14,17 +14,11 @@
 #include <unistd.h>
 
 #include "tests/behaviour/preempt_test.h"
+#include "tests/stress/stress.h"
 
 static const int64_t MS = 1000000;
 enum { SLEEPERS = 500, SLEEP_MS = 300, TICKS = 100000 };
 static int bad;
-
-static void die(const char *what, int line)
-{
-    fprintf(stderr, "stress_blocked500: line %d: %s\n", line, what);
-    abort();
-}
-#define OK(x) ((x) ? (void)0 : die(#x, __LINE__))
 
 /* Counted, so that all figures are seen before the program fails. */
 static void promise(bool kept, const char *what)

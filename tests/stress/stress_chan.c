@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "tests/stack_test.h"
+#include "tests/stress/stress.h"
 
 enum { CHANS = 4, SENDERS = 8, RECEIVERS = 6, FOREIGN = 2, ITEMS = 400 };
 
@@ -134,8 +135,7 @@ static int round_main(void *arg)
 
 int main(void)
 {
-    const char *s = getenv("WEFT_STRESS_SECONDS");
-    int64_t end = weft_now() + (int64_t)((s != NULL ? atof(s) : 2.0) * 1e9);
+    int64_t end = weft_now() + (int64_t)(stress_seconds() * 1e9);
     int rounds = 0;
     do {
         weft_config_t cfg = {.stack = test_stack(), .procs = 1 + rounds % 4};

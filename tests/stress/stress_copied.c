@@ -15,23 +15,11 @@
 #include <unistd.h>
 
 #include "tests/behaviour/preempt_test.h"
+#include "tests/stress/stress.h"
 
 static const int64_t US = 1000, MS = 1000000;
 enum { WORKERS = 40, WORDS = 12 };
 enum { DEEP = 60 }; /* calls; a tick looks at all of them, and there is one every 50 us */
-
-static void die(const char *what, int line)
-{
-    fprintf(stderr, "stress_copied: line %d: %s\n", line, what);
-    abort();
-}
-#define OK(x) ((x) ? (void)0 : die(#x, __LINE__))
-
-static uint32_t next(uint32_t *s)
-{
-    *s = *s * 1664525u + 1013904223u;
-    return *s >> 8;
-}
 
 static _Atomic bool stop;
 static _Atomic uint64_t sent, received, steps, ended;
@@ -264,8 +252,7 @@ static void windows(uint32_t n)
 int main(void)
 {
     static const uint32_t few[] = {3, 1, 2, 8, 64};
-    const char *env = getenv("WEFT_STRESS_SECONDS");
-    double seconds = env != NULL ? atof(env) : 2;
+    double seconds = stress_seconds();
     int64_t begin = weft_now(), end = begin + (int64_t)(seconds * 1e9);
     uint32_t seed = (uint32_t)begin;
     int rounds = 0;

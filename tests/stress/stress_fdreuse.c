@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "tests/stack_test.h"
+#include "tests/stress/stress.h"
 
 enum { WORKERS = 6, FILES = 40, LONG_S = 20 };
 
@@ -151,8 +152,7 @@ static int round_main(void *arg)
 int main(void)
 {
     private_only("worker() waits for a wait group in its frame");
-    const char *s = getenv("WEFT_STRESS_SECONDS");
-    int64_t end = weft_now() + (int64_t)((s != NULL ? atof(s) : 2.0) * 1e9);
+    int64_t end = weft_now() + (int64_t)(stress_seconds() * 1e9);
     unsigned rounds = 0;
     do {
         weft_config_t cfg = {.stack = test_stack(), .procs = 1 + (int)(rounds % 4)};

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "tests/stack_test.h"
+#include "tests/stress/stress.h"
 
 enum { VISITORS = 6, EARLY = 2, RESIDENTS = 2, HOSTS = 6 };
 
@@ -47,19 +48,6 @@ typedef struct {
 static _Atomic bool over;
 static _Atomic uint64_t runs, visits, cancelled, late, spawned, sent, received;
 static weft_chan_t *exact; /* between the residents: outlives the runs */
-
-static void die(const char *what, int line)
-{
-    fprintf(stderr, "stress_foreign: line %d: %s\n", line, what);
-    abort();
-}
-#define OK(x) ((x) ? (void)0 : die(#x, __LINE__))
-
-static uint32_t next(uint32_t *s)
-{
-    *s = *s * 1664525u + 1013904223u;
-    return *s >> 8;
-}
 
 /* 0 or more: done. Else it must be the run's end that came between. */
 static bool done(int64_t rc)
@@ -295,8 +283,7 @@ static void one_run(uint32_t seed)
 
 int main(void)
 {
-    const char *env = getenv("WEFT_STRESS_SECONDS");
-    double seconds = env != NULL ? atof(env) : 2;
+    double seconds = stress_seconds();
     int64_t end = weft_now() + (int64_t)(seconds * 1e9);
     uint32_t seed = (uint32_t)weft_now();
     pthread_t res[RESIDENTS];

@@ -22,16 +22,10 @@
 #include <unistd.h>
 
 #include "tests/behaviour/preempt_test.h"
+#include "tests/stress/stress.h"
 
 static const int64_t MS = 1000000;
 static int bad;
-
-static void die(const char *what, int line)
-{
-    fprintf(stderr, "stress_hogs: line %d: %s\n", line, what);
-    abort();
-}
-#define OK(x) ((x) ? (void)0 : die(#x, __LINE__))
 
 /* A promise: counted, so that all figures are seen before the program fails. */
 static void promise(bool kept, const char *what)
@@ -228,8 +222,8 @@ int main(void)
     puts("skipped: with the thread sanitizer there is no preemption");
     return 0;
 #endif
-    const char *env = getenv("WEFT_STRESS_SECONDS"), *n = getenv("WEFT_HOGS");
-    seconds = env != NULL ? atof(env) : 2;
+    const char *n = getenv("WEFT_HOGS");
+    seconds = stress_seconds();
     seconds = strict() && seconds < 30 ? 30 : seconds;
     nhogs = n != NULL ? atoi(n) : strict() ? 1000 : 40;
     hogs = calloc((size_t)(nhogs < 4 ? 4 : nhogs), sizeof *hogs);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "tests/stack_test.h"
+#include "tests/stress/stress.h"
 
 enum { COROS = 40, THREADS = 2, CELLS = 5 };
 
@@ -24,19 +25,6 @@ static Cell cells[CELLS];
 static _Atomic uint64_t added, groups, objects;
 static weft_wg_t all;
 static int64_t end;
-
-static void die(const char *what, int line)
-{
-    fprintf(stderr, "stress_mutex: line %d: %s\n", line, what);
-    abort();
-}
-#define OK(x) ((x) ? (void)0 : die(#x, __LINE__))
-
-static uint32_t next(uint32_t *s)
-{
-    *s = *s * 1664525u + 1013904223u;
-    return *s >> 8;
-}
 
 static void use(Cell *c, uint32_t r, bool coro)
 {
@@ -164,8 +152,7 @@ static int entry(void *arg)
 int main(void)
 {
     private_only("group() waits for a wait group in its frame");
-    const char *env = getenv("WEFT_STRESS_SECONDS");
-    double seconds = env != NULL ? atof(env) : 2;
+    double seconds = stress_seconds();
     int rc = weft_run_with(&(weft_config_t){.stack = test_stack()}, entry, &seconds);
     printf("locked %llu, groups %llu, objects %llu\n", (unsigned long long)atomic_load(&added),
            (unsigned long long)atomic_load(&groups), (unsigned long long)atomic_load(&objects));

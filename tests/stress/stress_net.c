@@ -22,6 +22,7 @@
 #include <sys/socket.h>
 
 #include "tests/stack_test.h"
+#include "tests/stress/stress.h"
 
 enum { CLIENTS = 8, CONNECTIONS = 6, CHUNK = 4096 };
 
@@ -241,8 +242,7 @@ static int round_main(void *arg)
 int main(void)
 {
     private_only("client() waits for a wait group in its frame");
-    const char *s = getenv("WEFT_STRESS_SECONDS");
-    int64_t end = weft_now() + (int64_t)((s != NULL ? atof(s) : 2.0) * 1e9);
+    int64_t end = weft_now() + (int64_t)(stress_seconds() * 1e9);
     unsigned rounds = 0;
     do {
         weft_config_t cfg = {.stack = test_stack(), .procs = 1 + (int)(rounds % 4)};

@@ -35,13 +35,7 @@
 
 #define WEFT_KEEP_ERRNO /* a unit of work stays on its thread: plain errno is right in it */
 #include "tests/behaviour/preempt_test.h"
-
-static void die(const char *what, int line)
-{
-    fprintf(stderr, "stress_preempt: line %d: %s\n", line, what);
-    abort();
-}
-#define OK(x) ((x) ? (void)0 : die(#x, __LINE__))
+#include "tests/stress/stress.h"
 
 typedef struct Work Work;
 struct Work {
@@ -55,12 +49,6 @@ struct Work {
     uint64_t want; /* of the arithmetic: what it was before the run */
     uint64_t (*arithmetic)(void);
 };
-
-static uint32_t next(uint32_t *s)
-{
-    *s = *s * 1664525u + 1013904223u;
-    return *s >> 8;
-}
 
 /* ---- malloc ------------------------------------------------------------------------ */
 
@@ -512,8 +500,7 @@ int main(void)
     puts("skipped: with the thread sanitizer there is no preemption");
     return 0;
 #endif
-    const char *env = getenv("WEFT_STRESS_SECONDS");
-    double seconds = env != NULL ? atof(env) : 2;
+    double seconds = stress_seconds();
     static const char *const storms[] = {"200", "50"};
     bool given = storm_given();
     weft_config_t cfg = {.stack = test_stack(), .procs = 2};

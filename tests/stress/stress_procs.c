@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #include "tests/stack_test.h"
+#include "tests/stress/stress.h"
 
 enum { PROCS = 4, FAMILIES = 6, PAIRS = 4, SLEEPERS = 10, SHOTS = 6, THREADS = 2 };
 
@@ -25,19 +26,6 @@ static const int64_t MS = 1000000;
 static _Atomic uint64_t spawned, ended, sent, received, armed, fired, sleeps, ticks, changes;
 static int64_t end;
 static weft_wg_t all;
-
-static void die(const char *what, int line)
-{
-    fprintf(stderr, "stress_procs: line %d: %s\n", line, what);
-    abort();
-}
-#define OK(x) ((x) ? (void)0 : die(#x, __LINE__))
-
-static uint32_t next(uint32_t *s)
-{
-    *s = *s * 1664525u + 1013904223u;
-    return *s >> 8;
-}
 
 static void change(uint32_t r)
 {
@@ -216,8 +204,7 @@ static int entry(void *arg)
 int main(void)
 {
     private_only("shooter() has its timer in its frame");
-    const char *env = getenv("WEFT_STRESS_SECONDS");
-    double seconds = env != NULL ? atof(env) : 2;
+    double seconds = stress_seconds();
     Plan plan = {.ns = (int64_t)(seconds * 1e9 / 4)};
     for (int i = 0; i < 4; i++) {
         weft_config_t cfg = {.stack = test_stack(), .procs = 1 + i};

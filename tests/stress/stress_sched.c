@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "tests/stack_test.h"
+#include "tests/stress/stress.h"
 
 enum {
     RINGS = 3,
@@ -47,19 +48,6 @@ static Account accounts[ACCOUNTS];
 static _Atomic uint64_t hops, moves, leaves, burst, yields, rests;
 static weft_wg_t all;
 static int64_t end;
-
-static void die(const char *what, int line)
-{
-    fprintf(stderr, "stress_sched: line %d: %s\n", line, what);
-    abort();
-}
-#define OK(x) ((x) ? (void)0 : die(#x, __LINE__))
-
-static uint32_t next(uint32_t *s)
-{
-    *s = *s * 1664525u + 1013904223u;
-    return *s >> 8;
-}
 
 /* ---- rings: member i receives from link[i] and sends to link[i + 1] ---- */
 
@@ -272,8 +260,7 @@ static int entry(void *arg)
 int main(void)
 {
     private_only("burster() waits for a wait group in its frame");
-    const char *env = getenv("WEFT_STRESS_SECONDS");
-    double seconds = env != NULL ? atof(env) : 2;
+    double seconds = stress_seconds();
     int64_t ns = (int64_t)(seconds * 1e9 / 4);
     for (int procs = 1; procs <= 4; procs++) {
         weft_config_t cfg = {.stack = test_stack(), .procs = procs};

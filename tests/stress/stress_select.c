@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "tests/stack_test.h"
+#include "tests/stress/stress.h"
 
 enum { CHANS = 12, SENDERS = 4, SELECTERS = 4, PLAIN = 2, FOREIGN = 2, ITEMS = 1500 };
 
@@ -141,8 +142,7 @@ static int round_main(void *arg)
 int main(void)
 {
     static const int WIDTHS[] = {1, 2, 3, 8, CHANS};
-    const char *s = getenv("WEFT_STRESS_SECONDS");
-    int64_t end = weft_now() + (int64_t)((s != NULL ? atof(s) : 2.0) * 1e9);
+    int64_t end = weft_now() + (int64_t)(stress_seconds() * 1e9);
     int rounds = 0;
     do {
         weft_config_t cfg = {.stack = test_stack(), .procs = 1 + rounds % 4};

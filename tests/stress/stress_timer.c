@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "tests/stack_test.h"
+#include "tests/stress/stress.h"
 
 enum { COROS = 30, THREADS = 2, SHARED = 8 };
 
@@ -23,19 +24,6 @@ static weft_timer_t counted[SHARED], wild[SHARED];
 static _Atomic uint64_t armed, stopped, fired, slept, one_shots;
 static weft_wg_t all;
 static int64_t end;
-
-static void die(const char *what, int line)
-{
-    fprintf(stderr, "stress_timer: line %d: %s\n", line, what);
-    abort();
-}
-#define OK(x) ((x) ? (void)0 : die(#x, __LINE__))
-
-static uint32_t next(uint32_t *s)
-{
-    *s = *s * 1664525u + 1013904223u;
-    return *s >> 8;
-}
 
 static void fire(void *arg)
 {
@@ -172,8 +160,7 @@ static int entry(void *arg)
 
 int main(void)
 {
-    const char *env = getenv("WEFT_STRESS_SECONDS");
-    double seconds = env != NULL ? atof(env) : 2;
+    double seconds = stress_seconds();
     int rc = weft_run_with(&(weft_config_t){.stack = test_stack()}, entry, &seconds);
     printf("armed %llu = stopped %llu + fired %llu; slept %llu, own timers %llu\n",
            (unsigned long long)atomic_load(&armed), (unsigned long long)atomic_load(&stopped),
