@@ -10,7 +10,7 @@
  *   entry: its function, all of its machine code, touches nothing of its thread's: no
  *   thread register (but for the stack protector's guard, the same in all threads),
  *   no system call, no call of a function known to hand out something of the
- *   thread's (errno's address, pthread_self(): objects.c has the list), no call
+ *   thread's (errno's address, pthread_self(): symbols.c has the list), no call
  *   of a small function that does such a thing itself (an accessor) or goes on to one by
  *   a jump; nor does it load the address of such a one into a register, where we would
  *   not see it called. None of the frames lies in libc, the loader, an allocator or a
@@ -39,7 +39,7 @@
  * the answer. Any thread writes and reads them without order: a word is right by
  * itself or not there. It stays right since only objects that are never unloaded
  * are remembered, and a slot of the linkage table that is not bound yet was
- * taken for all that it may be bound to (objects.c). Where that could not be told the
+ * taken for all that it may be bound to (symbols.c). Where that could not be told the
  * verdict is no, and not remembered: the slot may be bound next time. Not looked at:
  * code and slots that somebody patches at run time.
  *
@@ -57,7 +57,7 @@
  * call, more only for the first function (then: false, and what was read is remembered);
  * functions longer than LONGEST, or next to such a one, are never moved. What calls and
  * references take is counted as bytes of code that are read in that time: an accessor,
- * and a slot that is not bound yet (objects.c has the bounds of one look-up). */
+ * and a slot that is not bound yet (symbols.c has the bounds of one look-up). */
 #include "safepoint.h"
 
 #include <elf.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * safepoint.h: between safepoint.c (the verdict), objects.c (what is loaded) and
- * ehframe.c (the walk up a stack). Everything here but objects_init/fini may be
- * called in a signal handler: no lock, no allocation, no errno.
+ * safepoint.h: between safepoint.c (the verdict), objects.c (what is loaded), symbols.c
+ * (what it says of names) and ehframe.c (the walk up a stack). Everything here but
+ * objects_init/fini may be called in a signal handler: no lock, no allocation, no errno.
  *
  * What may be read, and why it is mapped: the segments of an Object, of which
  * one of the frames on the stack is code or which is never unloaded; the stack,
@@ -64,6 +64,9 @@ bool object_in_static_library(uintptr_t pc);
 /* The process runs under a sanitizer that knows threads: its state is everywhere, nothing is moved.
  * */
 bool objects_sanitized(void);
+
+/* ---- symbols.c ---------------------------------------------------------------- */
+
 /* at is a function that hands out the address of something of its thread's. */
 bool object_is_giver(uintptr_t at);
 /* The functions that a slot of a linkage or offset table leads to. */
