@@ -97,7 +97,7 @@ void arch_call_before(const uint8_t *ret, const uint8_t *start, ArchInsn *out);
 /* A stub of the procedure linkage table at code: the address of the word it jumps through, or 0. */
 uintptr_t arch_stub_slot(const uint8_t *code, const uint8_t *end);
 
-/* arch.c's part of the walk by .eh_frame (ehframe.c): registers by their DWARF numbers, ARCH_DWARF_REGS of
+/* arch.c's part of the walk by .eh_frame (walk.c): registers by their DWARF numbers, ARCH_DWARF_REGS of
  * them in arch_cpu.h; ARCH_DWARF_SP is the stack pointer. */
 uintptr_t arch_dwarf_load(const void *ucontext, uintptr_t *reg); /* returns the pc */
 uintptr_t arch_strip(uintptr_t ret); /* a return address without its signature */

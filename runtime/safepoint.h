@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * safepoint.h: between safepoint.c (the verdict), objects.c (what is loaded), symbols.c
- * (what it says of names) and ehframe.c (the walk up a stack). Everything here but
- * objects_init/fini may be called in a signal handler: no lock, no allocation, no errno.
+ * (what it says of names), ehframe.c (where functions begin and end) and walk.c (the
+ * walk up a stack). Everything here but objects_init/fini may be called in a signal
+ * handler: no lock, no allocation, no errno.
  *
  * What may be read, and why it is mapped: the segments of an Object, of which
  * one of the frames on the stack is code or which is never unloaded; the stack,
@@ -107,13 +108,16 @@ typedef struct {
 
 /* The FDE for the code at pc; false: none, or not understood. */
 bool fde_find(const Object *o, uintptr_t pc, Fde *out);
-/* The function starts as every function does when it is called: nothing saved, nothing pushed. A
- * part that was split off usually does not. */
-bool fde_starts_plain(const Object *o, const Fde *f);
 /* The FDE before f's in .eh_frame, and the one after. -1: cannot be told; 0: f's is the first, the
  * last. */
 int fde_before(const Object *o, const Fde *f, Fde *out);
 int fde_after(const Object *o, const Fde *f, Fde *out);
+
+/* ---- walk.c ------------------------------------------------------------------- */
+
+/* The function starts as every function does when it is called: nothing saved, nothing pushed. A
+ * part that was split off usually does not. */
+bool fde_starts_plain(const Object *o, const Fde *f);
 
 typedef struct {
     uintptr_t lo, hi; /* what may be read of the stack */
