@@ -3,8 +3,8 @@
  * alloc.c: the runtime's memory other than stacks: Gs, channels, heaps, tables.
  *
  * From jemalloc when the program has it, linked or preloaded; from malloc
- * otherwise. The library itself never needs libjemalloc: the references below
- * are weak, the dynamic linker binds them once, when libweft is loaded. So the
+ * otherwise. The library itself never needs libjemalloc: the references are weak
+ * (jemalloc.h), the dynamic linker binds them once, when libweft is loaded. So the
  * answer to "is it there?" is the same for the life of the process, and a block
  * always goes back to where it came from. (Debian's jemalloc has static TLS: a
  * library that needed it could not be dlopened, and needing it would replace
@@ -15,8 +15,8 @@
  * coroutines become free as a whole. Small blocks pass through the calling
  * thread's cache, which is filled from the arena: 13 ns for an allocation and its
  * free, against 157 ns without a cache (measured, jemalloc 5.3). The cache may
- * hand us a block that the host freed: harmless. A cache per P is to come with
- * copied stacks.
+ * hand us a block that the host freed: harmless. Only saved stacks have a cache for
+ * each P, and an arena of their own (block.c).
  *
  * mallocx() memory goes back by dallocx(), never by free(): a program may have
  * jemalloc's extended functions beside another malloc.
@@ -25,21 +25,10 @@
  * every caller turns into -ENOMEM.
  */
 #include "rt.h"
+#include "jemalloc.h"
 
 #include <errno.h>
 #include <stdlib.h>
-
-/* As in <jemalloc/jemalloc.h>, whose declarations are not weak. */
-extern void *mallocx(size_t size, int flags) __attribute__((weak));
-extern void *rallocx(void *p, size_t size, int flags) __attribute__((weak));
-extern void dallocx(void *p, int flags) __attribute__((weak));
-extern int mallctl(const char *name, void *old, size_t *oldlen, void *new, size_t newlen)
-    __attribute__((weak));
-
-/* The interface's flag encoding: it is part of jemalloc's ABI since 3.5. */
-#define ALLOC_ARENA(a) ((int)(((a) + 1) << 20))
-#define ALLOC_ALIGN(a) (__builtin_ctzl(a))
-enum { ALLOC_ZERO = 0x40 };
 
 /* Flags that choose our arena; -1 not asked for yet; 0: the automatic one. */
 static _Atomic int alloc_arena = -1;
@@ -53,7 +42,7 @@ static int alloc_arena_make(void)
 {
     unsigned a;
     size_t len = sizeof(a);
-    int flags = mallctl("arenas.create", &a, &len, NULL, 0) == 0 ? ALLOC_ARENA(a) : 0;
+    int flags = mallctl("arenas.create", &a, &len, NULL, 0) == 0 ? JE_ARENA(a) : 0;
     /* Two threads may both have made one; the loser's stays empty. The number
      * is all there is to publish, hence relaxed. */
     int none = -1;
@@ -92,7 +81,7 @@ void *rt_alloc_aligned(size_t align, size_t size)
     int e = errno;
     void *p = NULL;
     if (alloc_je())
-        p = mallocx(size, alloc_flags() | ALLOC_ALIGN(align) | ALLOC_ZERO);
+        p = mallocx(size, alloc_flags() | JE_ALIGN(align) | JE_ZERO);
     else if (posix_memalign(&p, align < sizeof(void *) ? sizeof(void *) : align, size) == 0)
         memset(p, 0, size);
     else

@@ -11,22 +11,11 @@
  * Sizes are jemalloc's classes, so that what it would round up is used.
  */
 #include "copystack.h"
+#include "jemalloc.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-/* As in <jemalloc/jemalloc.h>, whose declarations are not weak. */
-extern void *mallocx(size_t size, int flags) __attribute__((weak));
-extern void sdallocx(void *p, size_t size, int flags) __attribute__((weak));
-extern size_t nallocx(size_t size, int flags) __attribute__((weak));
-extern int mallctl(const char *name, void *old, size_t *oldlen, void *new, size_t newlen)
-    __attribute__((weak));
-
-/* The interface's flag encoding: part of jemalloc's ABI. */
-#define BLOCK_ARENA(a) ((int)(((a) + 1) << 20))
-#define BLOCK_TCACHE(t) ((int)(((t) + 2) << 8))
-#define BLOCK_NO_TCACHE BLOCK_TCACHE(-1)
 
 enum { BLOCK_LEAST = 128, DECAY_MS = 1000 };
 static _Atomic int block_arena = -1; /* its number; -1: none yet; -2: not to be had */
@@ -58,14 +47,14 @@ static int block_flags(P *p)
     int arena = get(&block_arena);
     if (unlikely(arena == -1))
         arena = block_arena_make();
-    int flags = arena >= 0 ? BLOCK_ARENA(arena) : 0;
+    int flags = arena >= 0 ? JE_ARENA(arena) : 0;
     if (p == NULL)
-        return flags | BLOCK_NO_TCACHE;
+        return flags | JE_NO_TCACHE;
     if (unlikely(p->block_cache == 0)) {
         unsigned t;
         size_t len = sizeof(t);
-        p->block_cache = mallctl("tcache.create", &t, &len, NULL, 0) == 0 ? BLOCK_TCACHE((int)t)
-                                                                          : BLOCK_NO_TCACHE;
+        p->block_cache =
+            mallctl("tcache.create", &t, &len, NULL, 0) == 0 ? JE_TCACHE((int)t) : JE_NO_TCACHE;
     }
     return flags | p->block_cache;
 }
@@ -99,7 +88,7 @@ void block_free(P *p, void *block, size_t size)
     if (block_je() && get(&block_arena) >= 0 && !get(&block_freed))
         set(&block_freed, true);
     if (block_je())
-        sdallocx(block, size, p != NULL && p->block_cache != 0 ? p->block_cache : BLOCK_NO_TCACHE);
+        sdallocx(block, size, p != NULL && p->block_cache != 0 ? p->block_cache : JE_NO_TCACHE);
     else
         free(block);
     errno = e;
@@ -110,7 +99,7 @@ void block_free(P *p, void *block, size_t size)
 void block_flush(P *p)
 {
     unsigned t = (unsigned)(p->block_cache >> 8) - 2;
-    if (p->block_cache != 0 && p->block_cache != BLOCK_NO_TCACHE)
+    if (p->block_cache != 0 && p->block_cache != JE_NO_TCACHE)
         (void)mallctl("tcache.destroy", NULL, NULL, &t, sizeof(t));
     p->block_cache = 0;
 }
