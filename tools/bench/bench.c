@@ -12,6 +12,7 @@
  * nanoseconds per operation (bytes for parked_bytes), separated by tabs.
  */
 #include <weft.h>
+#include "resident.h"
 
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -461,19 +462,10 @@ static void parker(void *arg)
     weft_wg_done(&c->out);
 }
 
-/* Resident memory with page tables, which stacks far apart need many of. */
 static double resident(void)
 {
-    FILE *f = fopen("/proc/self/status", "r");
-    check(f != NULL, "/proc/self/status");
-    char line[256];
-    double kib = 0, v;
-    while (fgets(line, sizeof(line), f) != NULL) {
-        if (sscanf(line, "VmRSS: %lf", &v) == 1 || sscanf(line, "VmPTE: %lf", &v) == 1)
-            kib += v;
-    }
-    fclose(f);
-    return kib * 1024;
+    Memory m = memory(getpid());
+    return m.rss + m.pte;
 }
 
 /* Once a process: the memory of a second round would be the first's, used again. */

@@ -12,12 +12,14 @@
  * and in (deep copied 400 40: some 10 s). Exit status 1: a frame was not as it was, the other
  * coroutine got no turn at most of the yields, or more than 64 MB are left. */
 #include <weft.h>
+#include "resident.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { FRAME = 4096, CALLERS = 32, LEFT_MAX_MB = 64 };
 static const size_t MB = 1000000;
@@ -87,14 +89,7 @@ __attribute__((noinline)) static uint64_t descend(Frame *up, const Frame *first,
 
 static double resident_mb(void)
 {
-    FILE *f = fopen("/proc/self/status", "r");
-    char line[256];
-    double kib = -1;
-    while (f != NULL && fgets(line, sizeof line, f) != NULL)
-        (void)sscanf(line, "VmRSS: %lf", &kib);
-    if (f != NULL)
-        fclose(f);
-    return kib * 1024 / (double)MB;
+    return memory(getpid()).rss / (double)MB;
 }
 
 /* In a frame of its own, so that none of it lies below what stays. */

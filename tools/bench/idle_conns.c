@@ -23,6 +23,7 @@
  * standard error. The client is a weft program with a processor for itself: what it takes is taken
  * from the server, but it is the same for all servers. */
 #include <weft.h>
+#include "resident.h"
 
 #include <signal.h>
 #include <stdatomic.h>
@@ -140,26 +141,6 @@ static double load(void)
 
 /* ---- the server -------------------------------------------------------------------------- */
 
-typedef struct {
-    double rss, pte;
-} Memory;
-
-static Memory memory(void)
-{
-    char name[64], line[256];
-    Memory m = {0};
-    snprintf(name, sizeof name, "/proc/%d/status", (int)server);
-    FILE *f = fopen(name, "r");
-    check(f != NULL, "to read the server's status");
-    while (fgets(line, sizeof line, f) != NULL)
-        if (sscanf(line, "VmRSS: %lf", &m.rss) != 1)
-            (void)sscanf(line, "VmPTE: %lf", &m.pte);
-    fclose(f);
-    m.rss *= 1024;
-    m.pte *= 1024;
-    return m;
-}
-
 static void stop_server(void)
 {
     kill(server, SIGTERM);
@@ -229,17 +210,17 @@ static int client(void *arg)
     check((idle_fds = calloc((size_t)idle_n, sizeof *idle_fds)) != NULL, "calloc");
     report("alone", 0, load());
     weft_sleep(2 * SECOND); /* what the load took is given back, or kept: not our matter */
-    Memory before = memory();
+    Memory before = memory(server);
     weft_wg_add(&wg, DIALERS);
     for (int i = 0; i < DIALERS; i++)
         check(weft_go(idle_opener, &wg) == 0, "weft_go");
     weft_wg_wait(&wg);
     weft_sleep(2 * SECOND);
-    Memory then = memory();
+    Memory then = memory(server);
     report("beside_idle", idle_n, load());
     report("idle_rss", idle_n, (then.rss - before.rss) / idle_n);
     report("idle_pte", idle_n, (then.pte - before.pte) / idle_n);
-    Memory end = memory();
+    Memory end = memory(server);
     report("server_mb", idle_n, (end.rss + end.pte) / 1e6);
     for (int i = 0; i<idle_n; i += idle_n> 100 ? idle_n / 100 : 1)
         ask(idle_fds[i]); /* they are still connections */

@@ -18,12 +18,14 @@
  *
  * One line a figure: name, procs, figure (nanoseconds unless said otherwise), N. */
 #include <weft.h>
+#include "resident.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { WORDS = 6 };
 static const int64_t MS = 1000000;
@@ -64,25 +66,6 @@ static void parker(void *arg)
     weft_wg_done(&out);
 }
 
-typedef struct {
-    double rss, pte;
-} Memory;
-
-static Memory memory(void)
-{
-    FILE *f = fopen("/proc/self/status", "r");
-    char line[256];
-    Memory m = {0};
-    check(f != NULL, "/proc/self/status");
-    while (fgets(line, sizeof line, f) != NULL)
-        if (sscanf(line, "VmRSS: %lf", &m.rss) != 1)
-            (void)sscanf(line, "VmPTE: %lf", &m.pte);
-    fclose(f);
-    m.rss *= 1024;
-    m.pte *= 1024;
-    return m;
-}
-
 static void report(const char *name, double v)
 {
     printf("%s\t%d\t%.1f\t%lld\n", name, procs, v, (long long)count);
@@ -104,7 +87,7 @@ static int parked_main(void *arg)
     add(&in);
     add(&out);
 
-    Memory before = memory();
+    Memory before = memory(getpid());
     int64_t t = weft_now();
     for (int64_t i = 0; i < count; i++) {
         int rc = weft_go_with(&attr, parker, (void *)(uintptr_t)i);
@@ -117,7 +100,7 @@ static int parked_main(void *arg)
     weft_wg_wait(&in);
     double create = (double)(weft_now() - t);
     weft_sleep(10 * MS); /* the last is on its way from done to recv */
-    Memory then = memory();
+    Memory then = memory(getpid());
     report("parked_create", create / n);
     report("parked_rss", (then.rss - before.rss) / n);
     report("parked_pte", (then.pte - before.pte) / n);
@@ -135,7 +118,7 @@ static int parked_main(void *arg)
     check(sum == (sends ? count * (count - 1) / 2 : 0), "the sum of what was received");
 
     weft_sleep(2000 * MS);
-    Memory after = memory();
+    Memory after = memory(getpid());
     report("left_mb", (after.rss - before.rss + after.pte - before.pte) / 1e6);
     weft_chan_unref(gate);
     return 0;
