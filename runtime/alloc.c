@@ -30,8 +30,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* Flags that choose our arena; -1 not asked for yet; 0: the automatic one. */
-static _Atomic int alloc_arena = -1;
+/* Flags that choose our arena; 0: the automatic one. */
+enum { NOT_ASKED = 1 };
+static _Atomic int alloc_arena = NOT_ASKED;
 
 static bool alloc_je(void)
 {
@@ -45,7 +46,7 @@ static int alloc_arena_make(void)
     int flags = mallctl("arenas.create", &a, &len, NULL, 0) == 0 ? JE_ARENA(a) : 0;
     /* Two threads may both have made one; the loser's stays empty. The number
      * is all there is to publish, hence relaxed. */
-    int none = -1;
+    int none = NOT_ASKED;
     if (!atomic_compare_exchange_strong_explicit(&alloc_arena, &none, flags, memory_order_relaxed,
                                                  memory_order_relaxed))
         flags = none;
@@ -55,7 +56,7 @@ static int alloc_arena_make(void)
 static int alloc_flags(void)
 {
     int flags = get(&alloc_arena);
-    return likely(flags >= 0) ? flags : alloc_arena_make();
+    return likely(flags != NOT_ASKED) ? flags : alloc_arena_make();
 }
 
 /* Neither allocator may leave its ENOMEM in errno: weft keeps errno. */

@@ -192,8 +192,8 @@ static char *copy_name(const char *name)
     return copy;
 }
 
-/* Under the lock that dumps hold while they read names. */
-void coro_set_name(G *g, char *name)
+/* Under the lock that dumps hold while they read names. The old one is freed. */
+static void set_name(G *g, char *name)
 {
     lock_acquire(NULL, &arena.lock, RANK_ARENA);
     char *old = g->name;
@@ -340,7 +340,7 @@ bool coro_reap(M *m, G *g, void *arg)
         stack_unreserve(p, g->stack_class);
     }
     if (unlikely(g->name != NULL))
-        coro_set_name(g, NULL);
+        set_name(g, NULL);
     set(&g->state, G_DEAD);
     bump(&p->exited, 1);
     if (unlikely(g->flags & G_OWN))
@@ -458,7 +458,7 @@ int weft_set_name(const char *name)
     if (name != NULL && *name != '\0' && (copy = copy_name(name)) == NULL)
         rc = -ENOMEM;
     if (rc == 0)
-        coro_set_name(m->g, copy);
+        set_name(m->g, copy);
     rt_leave(m);
     return rc;
 }

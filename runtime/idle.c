@@ -49,7 +49,8 @@ void idle_put_p(P *p)
     atomic_fetch_add(&sched.idle_p, 1); /* (c) */
 }
 
-P *idle_get_p(void)
+/* S held: off the list. */
+static P *get_p(void)
 {
     assert_held(&sched.lock);
     P *p = sched.idle_ps;
@@ -118,7 +119,7 @@ static void cease_spin(M *m)
 
 P *idle_get_p_for(M *m)
 {
-    P *p = idle_get_p();
+    P *p = get_p();
     bool spin = p != NULL && get(&sched.need_spin) != 0;
     if (spin) {
         begin_spin(m);
@@ -197,7 +198,7 @@ void idle_wake_slow(void)
         !atomic_compare_exchange_strong(&sched.spinning, &none, 1))
         return;
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
-    P *p = get(&sched.stopping) ? NULL : idle_get_p();
+    P *p = get(&sched.stopping) ? NULL : get_p();
     M *m = p != NULL ? idle_get_m() : NULL;
     if (p == NULL) {
         /* Others may have relied on our looking while spinning was 1. */
@@ -275,6 +276,21 @@ static G *look_here(M *m)
     return NULL;
 }
 
+/* 1..n, prime to n. */
+static uint32_t steal_step(uint32_t n, uint32_t start)
+{
+    for (uint32_t step = start % n + 1;; step = step % n + 1) {
+        uint32_t a = n, b = step;
+        while (b != 0) {
+            uint32_t r = a % b;
+            a = b;
+            b = r;
+        }
+        if (a == 1)
+            return step;
+    }
+}
+
 static G *look_elsewhere(M *m)
 {
     P *p = m->p;
@@ -307,20 +323,6 @@ static G *look_elsewhere(M *m)
         }
     }
     return NULL;
-}
-
-uint32_t steal_step(uint32_t n, uint32_t start)
-{
-    for (uint32_t step = start % n + 1;; step = step % n + 1) {
-        uint32_t a = n, b = step;
-        while (b != 0) {
-            uint32_t r = a % b;
-            a = b;
-            b = r;
-        }
-        if (a == 1)
-            return step;
-    }
 }
 
 static bool any_work(void)

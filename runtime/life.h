@@ -17,7 +17,6 @@ void coro_foreach(void (*fn)(G *, void *), void *arg);
 /* The same, without the lock: nothing else runs */
 void coro_foreach_alone(void (*fn)(G *, void *), void *arg);
 void coro_start(void *m);             /* arch_prepare's entry */
-void coro_set_name(G *g, char *name); /* g's name is name from now on; the old one is freed */
 void coro_free_all(void);             /* end of a run */
 void coro_flush(P *p);                /* p's free Gs back to their slabs */
 
@@ -65,7 +64,6 @@ M *monitor_holder(
 void monitor_let_go(M *m);
 
 /* procs.c */
-int procs_set(M *m, uint32_t n); /* S not held */
 int procs_add(void);             /* one more, dead; nothing is allocated by malloc. -ENOMEM */
 P *procs_spare(void);            /* S held: one that may be lent, or NULL */
 void procs_free_all(void);

@@ -59,9 +59,10 @@ static const char *const library_names[] = {
     "libmimalloc", "libsnmalloc", "libhoard",  "librpmalloc",  "libscudo",    "libasan",
     "libtsan",     "libubsan",    "liblsan",   "libmsan",      "libhwasan",   "libclang_rt",
 };
+enum { VDSO = 0 };
 static const char *const fixed_names[] = {
-    "libweft",   "linux-vdso", "libgcc_s", "libstdc++", "libc++",
-    "libunwind", "libgomp",    "libomp",   "libatomic", "libsupc++",
+    [VDSO] = "linux-vdso", "libweft", "libgcc_s", "libstdc++", "libc++",
+    "libunwind",           "libgomp", "libomp",   "libatomic", "libsupc++",
 };
 static const char *const mark_names[] = {
     "malloc", "free", "mallocx", "mi_malloc", "tc_malloc", "__ubsan_handle_add_overflow",
@@ -259,7 +260,7 @@ static int objects_collect(struct dl_phdr_info *info, size_t size, void *arg)
     const char *name = info->dlpi_name != NULL ? info->dlpi_name : "";
     c->name[loaded.n++] = name;
     o->kind = program ? OBJECT_USER : object_classify(o, name);
-    bool vdso = name_begins(name, &fixed_names[1], 1);
+    bool vdso = name_begins(name, &fixed_names[VDSO], 1);
     o->permanent = program || vdso;
     o->searched = !vdso;
     tables_read(o, &o->tables);

@@ -149,7 +149,8 @@ static int grow(uint32_t n)
     return 0;
 }
 
-int procs_set(M *m, uint32_t n)
+/* S not held. */
+static int procs_set(M *m, uint32_t n)
 {
     P *gone = NULL;
     lock_acquire(NULL, &setting, RANK_LIFE);

@@ -121,7 +121,6 @@ void idle_timer_added(M *m, int64_t when);
 void idle_poke(M *m);      /* somebody waits for a descriptor: see that somebody polls */
 void idle_release_p(M *m); /* give m->p back */
 void idle_put_p(P *p);     /* S held: onto the idle list */
-P *idle_get_p(void);       /* S held: off it, or NULL */
 M *idle_get_m(void);       /* S held: an M out of bed, or NULL; the caller must wake it with a P */
 bool idle_take_p(P *p);    /* S held: this one off the list, if it is there */
 P *idle_get_p_for(M *m);   /* S held: one for m, which begins to spin if somebody must; or NULL */
@@ -129,7 +128,6 @@ void idle_acquire(M *m, P *p);                   /* m holds p from now on */
 int64_t idle_next_timer(void);                   /* earliest deadline of all heaps, INT64_MAX */
 void idle_end_spin(M *m);                        /* m was looking and has found */
 bool idle_check_deadlock(void);                  /* S held, this M is about to sleep */
-uint32_t steal_step(uint32_t n, uint32_t start); /* 1..n, prime to n */
 void idle_stop_all(void);                        /* end of a run: everybody out of bed */
 
 /* Work was made: have someone look for it, if a P is idle and nobody looks. The

@@ -51,7 +51,6 @@ void window_init(uint32_t procs, bool membarrier);
 void window_fini(void);             /* end of a run: all of them */
 int window_reserve(void);           /* a later coro_bind() finds a window. -ENOMEM */
 void window_flush(P *p);            /* p's free windows are everybody's */
-bool window_owns(const void *addr); /* (signal) addr lies in a window */
 /* Others are about to wait for the object, or to wake who does: fatal if it lies on a copied stack */
 void window_refuse(M *m, const void *object, const char *what);
 /* (signal) After a fault: say who touched whose stack, if that is what it was */
