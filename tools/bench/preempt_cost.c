@@ -3,15 +3,18 @@
  * preempt_cost: what it costs to stop one coroutine that computes and go on with
  * another, in microseconds, by holding it on its thread and by moving it.
  *
- * usage: preempt_cost [ROUNDS]      (default 9)
+ * usage: preempt_cost [ROUNDS]      (default 15)
  *        preempt_cost slice [PAIRS]  (default 61)
  *
- * A fixed amount of work on one processor under WEFT_DEBUG=preempt=500, once by one
+ * A fixed amount of work on one processor under WEFT_DEBUG=preempt=100, once by one
  * coroutine, so that every tick finds nothing to switch to, and once by two, half
  * each, so that every tick switches. The difference of the two times, divided by
  * the number of switches that weft counted, is the cost of one: stopping the one,
- * going on with the other. A round is A B A B...; the medians count. The ticks
- * themselves are in both and cancel out; see tick_cost for them.
+ * going on with the other. That is two ways for a processor: from the coroutine that
+ * is held to a spare thread, and from there to the thread of the other. A round is
+ * A B A B...; the medians count. The ticks themselves are in both and cancel out; see
+ * tick_cost for them. With longer slices there are fewer stops, and what they cost is lost
+ * in the machine's noise.
  *
  * All threads are kept on one CPU, where holding costs what it costs. With an idle
  * CPU beside, the kernel wakes the other thread there, and a sleeping CPU of a virtual
@@ -97,8 +100,11 @@ static void measure(const char *name, unsigned flags, int rounds)
         cost[i] = two.stopped == 0 ? 0 : (double)(two.ns - one.ns) / (double)two.stopped / 1000;
     }
     qsort(cost, (size_t)rounds, sizeof cost[0], by_number);
-    printf("%s\tus\tmedian %.1f\tfrom %.1f to %.1f\t(%llu stops)\n", name, cost[rounds / 2],
-           cost[0], cost[rounds - 1], (unsigned long long)stopped);
+    printf("%s\tus\tmedian %.1f\tfrom %.1f to %.1f\t(%llu stops)", name, cost[rounds / 2], cost[0],
+           cost[rounds - 1], (unsigned long long)stopped);
+    if (flags == 0)
+        printf("\t%.1f each way", cost[rounds / 2] / 2);
+    putchar('\n');
 }
 
 /* ---- slice ------------------------------------------------------------------------ */
@@ -151,7 +157,7 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "slice") == 0)
         return slice_cost(argc > 2 ? atoi(argv[2]) : 61);
-    int rounds = argc > 1 ? atoi(argv[1]) : 9;
+    int rounds = argc > 1 ? atoi(argv[1]) : 15;
     if (rounds < 1 || rounds > MOST_ROUNDS) {
         fprintf(stderr, "usage: preempt_cost [ROUNDS]\n");
         return 2;
@@ -159,7 +165,7 @@ int main(int argc, char **argv)
     cpu_set_t all, one;
     CPU_ZERO(&one);
     CPU_SET(sched_getcpu(), &one);
-    setenv("WEFT_DEBUG", "preempt=500", 0);
+    setenv("WEFT_DEBUG", "preempt=100", 0);
     sched_getaffinity(0, sizeof all, &all);
     sched_setaffinity(0, sizeof one, &one);
     measure("hold and go on", 0, rounds);
