@@ -8,7 +8,7 @@
  * answer to "is it there?" is the same for the life of the process, and a block
  * always goes back to where it came from. (Debian's jemalloc has static TLS: a
  * library that needed it could not be dlopened, and needing it would replace
- * the host's malloc behind its back.)
+ * the host's malloc behind its back.) In valgrind it is malloc, which valgrind follows.
  *
  * With jemalloc, blocks are of an arena of our own: the host's short-lived
  * blocks and our long-lived ones do not share pages, so pages of ended
@@ -24,26 +24,24 @@
  * No lock, no state but the arena's number. NULL means out of memory, which
  * every caller turns into -ENOMEM.
  */
-#include "rt.h"
+#include "annotate.h"
 #include "jemalloc.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-/* Flags that choose our arena; 0: the automatic one. */
-enum { NOT_ASKED = 1 };
+/* Flags that choose our arena; 0: the automatic one. Neither of these is such flags. */
+enum { NOT_ASKED = 1, NO_JE = 2 };
 static _Atomic int alloc_arena = NOT_ASKED;
 
-static bool alloc_je(void)
-{
-    return mallocx != NULL && rallocx != NULL && dallocx != NULL && mallctl != NULL;
-}
-
-static int alloc_arena_make(void)
+static int alloc_ask(void)
 {
     unsigned a;
     size_t len = sizeof(a);
-    int flags = mallctl("arenas.create", &a, &len, NULL, 0) == 0 ? JE_ARENA(a) : 0;
+    int flags = NO_JE;
+    if (mallocx != NULL && rallocx != NULL && dallocx != NULL && mallctl != NULL &&
+        !note_valgrind())
+        flags = mallctl("arenas.create", &a, &len, NULL, 0) == 0 ? JE_ARENA(a) : 0;
     /* Two threads may both have made one; the loser's stays empty. The number
      * is all there is to publish, hence relaxed. */
     int none = NOT_ASKED;
@@ -56,7 +54,12 @@ static int alloc_arena_make(void)
 static int alloc_flags(void)
 {
     int flags = get(&alloc_arena);
-    return likely(flags != NOT_ASKED) ? flags : alloc_arena_make();
+    return likely(flags != NOT_ASKED) ? flags : alloc_ask();
+}
+
+static bool alloc_je(void)
+{
+    return alloc_flags() != NO_JE;
 }
 
 /* Neither allocator may leave its ENOMEM in errno: weft keeps errno. */

@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: MIT
  *
- * annotate.h: tell sanitizers which stack runs. Empty in ordinary builds.
+ * annotate.h: tell sanitizers which stack runs, empty in ordinary builds; and valgrind what the
+ * runtime writes on stacks, one branch at the start of a coroutine in them.
  *
  * TSan: a fiber per G, switched right before arch_switch. ASan: start before,
  * finish on arrival; a G that ends passes no place to keep its fake stack.
  * Always inlined: TSan keeps a shadow call stack per fiber, and a function that
  * is entered on one fiber and left on another unbalances both.
+ *
+ * Valgrind takes a step of the stack pointer for growth if it is shorter than 2 MiB
+ * (--max-stackframe), and what lies below a stack pointer for out of bounds. So stacks lie further
+ * apart there (slots.c), and it must hear of what the runtime writes itself. Rejected: its requests
+ * to register stacks. It keeps one current stack for all threads, and after each change of threads
+ * misses the next frame (3.19).
  */
 #ifndef WEFT_ANNOTATE_H
 #define WEFT_ANNOTATE_H
@@ -22,6 +29,31 @@
 #include <pthread.h>
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
+#endif
+
+enum { NOTE_FIRST = 512 }; /* bytes: what arch_prepare() writes is less */
+
+#ifdef HAVE_VALGRIND
+#include <valgrind/memcheck.h>
+static inline bool note_valgrind(void)
+{
+    return RUNNING_ON_VALGRIND != 0;
+}
+/* The runtime is about to write here, on a stack that does not run. */
+static inline void note_write(char *lo, const char *hi)
+{
+    if (unlikely(sched.valgrind))
+        VALGRIND_MAKE_MEM_UNDEFINED(lo, hi - lo);
+}
+#else
+static inline bool note_valgrind(void)
+{
+    return false;
+}
+static inline void note_write(char *lo, const char *hi)
+{
+    (void)lo, (void)hi;
+}
 #endif
 
 static inline __attribute__((always_inline)) void

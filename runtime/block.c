@@ -23,7 +23,8 @@ static _Atomic bool block_freed;     /* since block_trim() */
 
 static bool block_je(void)
 {
-    return mallocx != NULL && sdallocx != NULL && nallocx != NULL && mallctl != NULL;
+    return mallocx != NULL && sdallocx != NULL && nallocx != NULL && mallctl != NULL &&
+           !sched.valgrind;
 }
 
 /* Two Ps may both make one: the loser's stays empty. */

@@ -121,6 +121,7 @@ static void load(M *m, Window *w, G *g)
     size_t n = live(g);
     window_open(w, g->sp);
     note_copy(window_slot(w), g->sp);
+    note_write(g->sp, g->slot->hi);
     memcpy(g->sp, g->block, n);
     bump(&m->p->window_loads, 1);
     if (unlikely(g->block_size > KEEP_MAX)) {
@@ -278,6 +279,7 @@ static void move_in(Window *w, G *g)
     w->bound++;
     g->slot = window_slot(w);
     note_copy(g->slot, g->slot->hi);
+    note_write(g->slot->hi - NOTE_FIRST, g->slot->hi);
     set(&g->on, true);
     if (w->free) {
         w->free = false;
@@ -413,7 +415,8 @@ int64_t copystack_watch(int64_t now)
         lock_release(&sched.lock);
         if (any)
             warn("coroutine %llu (%s) is in the kernel, and for %lld ms coroutine %llu (%s) has "
-                 "waited for the window that their copied stacks share: give one of them WEFT_STACK_PRIVATE",
+                 "waited for the window that their copied stacks share: give one of them "
+                 "WEFT_STACK_PRIVATE",
                  (unsigned long long)k.id, k.name[0] != '\0' ? k.name : "no name",
                  (long long)(k.ns / 1000000), (unsigned long long)k.other_id,
                  k.other_name[0] != '\0' ? k.other_name : "no name");

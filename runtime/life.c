@@ -253,6 +253,7 @@ static int run(M *m0, Main *main)
 static int run_as_m0(M *m0, uint32_t procs, Main *main)
 {
     int rc;
+    sched.valgrind = note_valgrind();
     if ((rc = stack_init(sched.stack_max)) != 0)
         return rc;
     if ((rc = netpoll_init()) != 0)

@@ -16,9 +16,9 @@ bool coro_reap(M *m, G *g, void *arg); /* commit: g has ended and is off its sta
 void coro_foreach(void (*fn)(G *, void *), void *arg);
 /* The same, without the lock: nothing else runs */
 void coro_foreach_alone(void (*fn)(G *, void *), void *arg);
-void coro_start(void *m);             /* arch_prepare's entry */
-void coro_free_all(void);             /* end of a run */
-void coro_flush(P *p);                /* p's free Gs back to their slabs */
+void coro_start(void *m); /* arch_prepare's entry */
+void coro_free_all(void); /* end of a run */
+void coro_flush(P *p);    /* p's free Gs back to their slabs */
 
 /* cxx.c: what a C++ runtime knows of the exceptions of a thread */
 void cxx_init(void); /* start of a run */
@@ -64,8 +64,8 @@ M *monitor_holder(
 void monitor_let_go(M *m);
 
 /* procs.c */
-int procs_add(void);             /* one more, dead; nothing is allocated by malloc. -ENOMEM */
-P *procs_spare(void);            /* S held: one that may be lent, or NULL */
+int procs_add(void);  /* one more, dead; nothing is allocated by malloc. -ENOMEM */
+P *procs_spare(void); /* S held: one that may be lent, or NULL */
 void procs_free_all(void);
 void procs_put_back(M *m, P *p); /* p is nobody's any more, and no M can be had for it */
 void procs_retire(M *m);         /* m->p is one too many: empty it; m->p is NULL then */

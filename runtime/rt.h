@@ -434,6 +434,7 @@ struct Sched {
     uint32_t windows_most;          /* (c) WEFT_DEBUG=windows; 0: as many as usual */
     int64_t slice;                  /* (c) ns of CPU time; 0: no preemption */
     enum { TICK_ANY, TICK_TIMER, TICK_PERF } tick; /* (c) WEFT_DEBUG=tick=... */
+    bool valgrind;                                 /* (c) the program runs in valgrind */
     bool storm;                       /* (c) WEFT_DEBUG=preempt=<us>: each tick ends the slice */
     int64_t blockwarn;                /* (c) ns, 0: off: WEFT_DEBUG=blockwarn=<ms> */
     bool threads;                     /* (c) WEFT_DEBUG=threads=1: each coroutine pins its thread */

@@ -124,11 +124,11 @@ void idle_put_p(P *p);     /* S held: onto the idle list */
 M *idle_get_m(void);       /* S held: an M out of bed, or NULL; the caller must wake it with a P */
 bool idle_take_p(P *p);    /* S held: this one off the list, if it is there */
 P *idle_get_p_for(M *m);   /* S held: one for m, which begins to spin if somebody must; or NULL */
-void idle_acquire(M *m, P *p);                   /* m holds p from now on */
-int64_t idle_next_timer(void);                   /* earliest deadline of all heaps, INT64_MAX */
-void idle_end_spin(M *m);                        /* m was looking and has found */
-bool idle_check_deadlock(void);                  /* S held, this M is about to sleep */
-void idle_stop_all(void);                        /* end of a run: everybody out of bed */
+void idle_acquire(M *m, P *p);  /* m holds p from now on */
+int64_t idle_next_timer(void);  /* earliest deadline of all heaps, INT64_MAX */
+void idle_end_spin(M *m);       /* m was looking and has found */
+bool idle_check_deadlock(void); /* S held, this M is about to sleep */
+void idle_stop_all(void);       /* end of a run: everybody out of bed */
 
 /* Work was made: have someone look for it, if a P is idle and nobody looks. The
  * load comes after the work was published: see idle.c, (b). */

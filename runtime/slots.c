@@ -122,15 +122,26 @@ static size_t slots_colour(uint32_t index, bool big)
     return (index % 16) * CACHE_LINE + (big ? (index / 16 + index) % 32 * sys_page() : 0);
 }
 
+/* Valgrind, on a step of the stack pointer of less than that: growth (annotate.h). */
+static size_t slots_apart(void)
+{
+    return sched.valgrind ? 2 * MIB : 0;
+}
+
+static bool slots_big(size_t limit)
+{
+    return limit >= SLOT_SMALL || sched.valgrind;
+}
+
 /* Big: 2 MiB aligned, so that the first 2 MiB below the end share one page
  * table page; the colours and the guard come on top of the limit. */
 static size_t slots_stride(size_t limit)
 {
     size_t page = sys_page();
 
-    if (limit < SLOT_SMALL)
+    if (!slots_big(limit))
         return limit + 2 * page; /* a page for the guard, less than one for the colour */
-    return (limit + 64 * KIB + 33 * page + 2 * MIB - 1) & ~(2 * MIB - 1);
+    return (limit + slots_apart() + 64 * KIB + 33 * page + 2 * MIB - 1) & ~(2 * MIB - 1);
 }
 
 /* A stack without a guard that runs through all those below it is stopped at the
@@ -143,8 +154,8 @@ void slots_seal(Chunk *c)
 
 static Chunk *chunk_make(int cls, size_t limit, uint32_t count)
 {
-    bool big = limit >= SLOT_SMALL;
-    size_t stride = slots_stride(limit), size = stride * count;
+    bool big = slots_big(limit);
+    size_t stride = slots_stride(limit), size = stride * count + slots_apart();
 
     if (size > slot_arena.address_limit / 16 || get(&slot_arena.nchunks) == CHUNKS_MAX)
         return NULL;

@@ -62,8 +62,8 @@ struct SlotArena {
     long guards_max;              /* (c) */
     uint64_t out, out_bytes;      /* (l) slots with Gs and in caches */
     _Atomic uint32_t
-        warm; /* (a) free slots that may hold pages; written under (l), a hint for others */
-    bool said_small;                     /* (l) */
+        warm;        /* (a) free slots that may hold pages; written under (l), a hint for others */
+    bool said_small; /* (l) */
     _Atomic uint32_t nchunks;            /* (a) release after the entry */
     _Atomic(Chunk *) chunks[CHUNKS_MAX]; /* (a) */
 };

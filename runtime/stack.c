@@ -49,10 +49,8 @@
  * faulted, on its alternate stack. It writes the Slot of that G only, which nobody
  * else writes while the G runs, and makes system calls only.
  */
+#include "annotate.h"
 #include "copystack.h"
-#ifdef WEFT_ASAN
-#include <sanitizer/asan_interface.h>
-#endif
 
 enum {
     CREDIT_BATCH = 64, /* from the arena */
@@ -221,6 +219,7 @@ Slot *stack_get(P *p, int cls)
     /* What the last coroutine's frames have poisoned and it never returned from. */
     __asan_unpoison_memory_region(slot_lo(s), (size_t)(s->hi - slot_lo(s)));
 #endif
+    note_write(s->hi - NOTE_FIRST, s->hi);
     return s;
 }
 

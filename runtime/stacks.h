@@ -48,9 +48,9 @@ static inline bool window_copied(const G *g)
     return (g->flags & G_COPIED) != 0;
 }
 void window_init(uint32_t procs, bool membarrier);
-void window_fini(void);             /* end of a run: all of them */
-int window_reserve(void);           /* a later coro_bind() finds a window. -ENOMEM */
-void window_flush(P *p);            /* p's free windows are everybody's */
+void window_fini(void);   /* end of a run: all of them */
+int window_reserve(void); /* a later coro_bind() finds a window. -ENOMEM */
+void window_flush(P *p);  /* p's free windows are everybody's */
 /* Others are about to wait for the object, or to wake who does: fatal if it lies on a copied stack */
 void window_refuse(M *m, const void *object, const char *what);
 /* (signal) After a fault: say who touched whose stack, if that is what it was */

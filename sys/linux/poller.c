@@ -39,6 +39,9 @@
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef HAVE_VALGRIND
+#include <valgrind/valgrind.h>
+#endif
 
 #ifndef SYS_epoll_pwait2
 #define SYS_epoll_pwait2 441 /* the same number on every CPU */
@@ -69,6 +72,10 @@ int sys_poller_open(void)
     int rc;
 
     poller.no_pwait2 = poller_no_pwait2;
+#ifdef HAVE_VALGRIND
+    poller.no_pwait2 |=
+        RUNNING_ON_VALGRIND != 0; /* it does not know the call, and says so each time */
+#endif
     poller.ep = epoll_create1(EPOLL_CLOEXEC);
     if (poller.ep < 0)
         return -errno;
