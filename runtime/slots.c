@@ -122,12 +122,6 @@ static size_t slots_colour(uint32_t index, bool big)
     return (index % 16) * CACHE_LINE + (big ? (index / 16 + index) % 32 * sys_page() : 0);
 }
 
-/* Valgrind, on a step of the stack pointer of less than that: growth (annotate.h). */
-static size_t slots_apart(void)
-{
-    return sched.valgrind ? 2 * MIB : 0;
-}
-
 static bool slots_big(size_t limit)
 {
     return limit >= SLOT_SMALL || sched.valgrind;

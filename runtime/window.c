@@ -75,7 +75,8 @@ void window_fini(void)
 
 static size_t stride_of(size_t limit)
 {
-    return (limit + 4 * MIB - 1) & ~(2 * MIB - 1); /* guard and colour come on top */
+    return (limit + slots_apart() + 4 * MIB - 1) &
+           ~(2 * MIB - 1); /* guard and colour come on top */
 }
 
 /* Stacks of different windows start at different places in the caches and the TLB. */
@@ -136,7 +137,7 @@ static Window *window_make(void)
     w->chunk.guard_size = 64 * KIB;
     w->chunk.nslots = 1;
     w->chunk.cls = STACK_WINDOW;
-    *window_slot(w) = (Slot){.chunk = &w->chunk, .hi = w->chunk.end - colour(id)};
+    *window_slot(w) = (Slot){.chunk = &w->chunk, .hi = w->chunk.end - slots_apart() - colour(id)};
     stack_ready(window_slot(w));
     set_rel(&windows.w[id], w);
     set_rel(&windows.n, id + 1); /* pairs with window_shared(), window_trim() */
