@@ -49,9 +49,14 @@ struct Sched sched;
 enum { TICK = 16, GLOBAL = 64, STREAK = 64 };
 static const int64_t POLL_NS = 50000; /* a busy P looks at the poller this often */
 
-/* Chaos: any queued G may be next. */
+/* Chaos: any queued G may be next, of other queues than the ring as well. */
 static G *pick_chaos(M *m, P *p)
 {
+    if (rng_below(&m->rng, 8) == 0) {
+        G *g = runq_get_oldest(p);
+        if (g != NULL)
+            return g;
+    }
     for (uint32_t spins = rng_below(&m->rng, 4); spins > 0; spins--) {
         G *g = runq_take_next(p);
         if (g == NULL)
