@@ -25,7 +25,7 @@
  *             the defaults.
  * fork        In a child made by fork() while weft_run() is active only exec
  *             and async-signal-safe calls may be used; weft calls return
- *             -ENOSYS there, but for mutex calls that need not wait; those
+ *             -ENOSYS there, but for calls of sync objects that need not wait; those
  *             that cannot report it end the child with one line. What the
  *             child executes inherits no timer, no descriptor of weft's and
  *             no blocked signal: the child has the mask that weft_run() was
@@ -133,8 +133,8 @@ WEFT_API int weft_procs(int n);
  * WEFT_MOVABLE. It must not wait in these ways for another one with a copied stack: the two may
  * share a window. After a second in the kernel one line on standard error names it and who waits.
  *
- * Refused with a fatal line on a copied stack: a weft_mutex_t or weft_wg_t that somebody is about
- * to wait for, a weft_wg_t that weft_wg_go() is given, a weft_timer_t that is started or reset.
+ * Refused with a fatal line on a copied stack: a mutex, a wait group or another object of "sync" that somebody is
+ * about to wait for, a weft_wg_t that weft_wg_go() is given, a weft_timer_t that is started or reset.
  * WEFT_DEBUG=stackshare gives each copied stack a window of its own (16 MiB), inaccessible while its
  * coroutine is parked, and names who touches it and whose it is. When no memory is left for a
  * block, a coroutine waits for it. weft_stack(7) has more. */
@@ -301,6 +301,10 @@ WEFT_API int weft_send(weft_chan_t *c, const void *elem);
 /* Receive into *elem. 1, an element; 0, closed and drained (*elem is zeroed).
  * c == NULL parks for ever. Parks. */
 WEFT_API int weft_recv(weft_chan_t *c, void *elem);
+/* The same, but waiting until the deadline only: -ETIMEDOUT; 0: none. They wait as weft_select() does, and may
+ * fail with -ENOMEM as it does. Park. */
+WEFT_API int weft_send_until(weft_chan_t *c, const void *elem, int64_t deadline);
+WEFT_API int weft_recv_until(weft_chan_t *c, void *elem, int64_t deadline);
 /* The same without waiting: -EAGAIN instead (also for c == NULL). */
 WEFT_API int weft_try_send(weft_chan_t *c, const void *elem);
 WEFT_API int weft_try_recv(weft_chan_t *c, void *elem);
@@ -338,8 +342,11 @@ WEFT_API int weft_try_select(weft_case_t *cases, int n);
  * Plain structs, {0} is ready to use, no destructor. Do not copy one in use.
  * One that an abandoned coroutine held or waited for must be zeroed before a
  * later weft_run() uses it. A foreign thread that waits when the run ends gets
- * -ECANCELED. None that others use may lie on a copied stack: to wait for one
- * there, or to wake who does, is fatal, as is weft_wg_go(). */
+ * -ECANCELED; who would have to wait outside weft_run() gets -EPERM. None that others use may lie on
+ * a copied stack: to wait for one there, or to wake who does, is fatal, as is weft_wg_go().
+ *   What can wait has a twin with a deadline, an absolute time (0: none): -ETIMEDOUT if it
+ * would have to wait longer, -ENOMEM if there is no memory for the deadline. What can be done at once
+ * is done, whatever the deadline. */
 
 typedef struct weft_mutex {
     uint32_t opaque[2];
@@ -350,8 +357,70 @@ typedef struct weft_mutex {
  * hands over to one that has waited so long; of an unlocked mutex it is fatal.
  * The last user may free the mutex's memory at once after its unlock. */
 WEFT_API int weft_mutex_lock(weft_mutex_t *m);
+WEFT_API int weft_mutex_lock_until(weft_mutex_t *m, int64_t deadline);
 WEFT_API int weft_mutex_trylock(weft_mutex_t *m);
 WEFT_API int weft_mutex_unlock(weft_mutex_t *m);
+
+typedef struct weft_rwmutex {
+    uint32_t opaque[4];
+} weft_rwmutex_t;
+
+/* Go's sync.RWMutex: any number of readers or one writer. Not recursive, for readers neither: a
+ * writer that waits keeps new readers out, its unlock lets in all that have come meanwhile. Any
+ * coroutine may unlock. lock and rlock: 0; park. The try forms: 0 or -EBUSY. unlock of what is not
+ * locked so is fatal; unlock, and a trylock that fails, park as the unlock of a mutex does. The object may be
+ * freed by who has had it for writing last, after its unlock, or when all calls have returned. -ENOMEM: a
+ * foreign thread's first call, nothing was done. */
+WEFT_API int weft_rwmutex_rlock(weft_rwmutex_t *rw);
+WEFT_API int weft_rwmutex_rlock_until(weft_rwmutex_t *rw, int64_t deadline);
+WEFT_API int weft_rwmutex_tryrlock(weft_rwmutex_t *rw);
+WEFT_API int weft_rwmutex_runlock(weft_rwmutex_t *rw);
+WEFT_API int weft_rwmutex_lock(weft_rwmutex_t *rw);
+WEFT_API int weft_rwmutex_lock_until(weft_rwmutex_t *rw, int64_t deadline);
+WEFT_API int weft_rwmutex_trylock(weft_rwmutex_t *rw);
+WEFT_API int weft_rwmutex_unlock(weft_rwmutex_t *rw);
+
+typedef struct weft_cond {
+    uint32_t opaque[2];
+} weft_cond_t;
+
+/* Go's sync.Cond. wait unlocks mutex, waits for a signal and locks mutex again. 0; -ETIMEDOUT: no
+ * signal came in time, or it woke somebody else; -ENOMEM, no memory for the deadline: the mutex is the
+ * caller's with each of them. -EPERM outside weft_run(), -ENOSYS in a forked child: it was never
+ * unlocked. -ECANCELED, on a foreign thread, the run has ended: it is *not* the caller's. Nothing
+ * else ends a wait, but what was waited for may be untrue again by then: wait in a loop. signal wakes
+ * the one that has waited longest, broadcast all that wait; neither needs the mutex, neither parks. Who
+ * has begun to wait is there for a signal that comes after it has let go of the mutex. 0. The object may
+ * be freed when all waits have returned. Only wait parks. */
+WEFT_API int weft_cond_wait(weft_cond_t *c, weft_mutex_t *mutex);
+WEFT_API int weft_cond_wait_until(weft_cond_t *c, weft_mutex_t *mutex, int64_t deadline);
+WEFT_API int weft_cond_signal(weft_cond_t *c);
+WEFT_API int weft_cond_broadcast(weft_cond_t *c);
+
+typedef struct weft_once {
+    uint32_t opaque[4];
+} weft_once_t;
+
+/* Go's sync.Once: of all calls for o the first calls fn(arg), and the others return when fn has
+ * returned. 0; -EINVAL, fn is NULL and was needed. fn must not call it for the same o: that waits
+ * for ever, as others do if it is left by a C++ exception. o may be freed when all calls have returned. Parks. */
+WEFT_API int weft_once_do(weft_once_t *o, void (*fn)(void *), void *arg);
+WEFT_API int weft_once_do_until(weft_once_t *o, void (*fn)(void *), void *arg, int64_t deadline);
+
+typedef struct weft_sem {
+    uint64_t opaque[2];
+} weft_sem_t;
+
+/* A weighted semaphore, golang.org/x/sync/semaphore's: {0} has no units, init gives it n, and nobody
+ * may use it meanwhile; release adds n, whoever calls. acquire takes n at once, first come, first
+ * served: who wants many is not passed by those who want few, not even if there never will be as
+ * many. The last user may free it after its release. -EINVAL, n is negative; acquire: 0, parks;
+ * try_acquire: 0 or -EBUSY, also while others wait; release: 0; -EOVERFLOW, more than INT64_MAX. */
+WEFT_API int weft_sem_init(weft_sem_t *s, int64_t n);
+WEFT_API int weft_sem_acquire(weft_sem_t *s, int64_t n);
+WEFT_API int weft_sem_acquire_until(weft_sem_t *s, int64_t n, int64_t deadline);
+WEFT_API int weft_sem_try_acquire(weft_sem_t *s, int64_t n);
+WEFT_API int weft_sem_release(weft_sem_t *s, int64_t n);
 
 typedef struct weft_wg {
     uint64_t opaque[2];
@@ -363,6 +432,7 @@ typedef struct weft_wg {
 WEFT_API int weft_wg_add(weft_wg_t *wg, int n);
 WEFT_API int weft_wg_done(weft_wg_t *wg);
 WEFT_API int weft_wg_wait(weft_wg_t *wg);
+WEFT_API int weft_wg_wait_until(weft_wg_t *wg, int64_t deadline);
 /* add(1), then fn(arg) in a new coroutine, then done. Errors as weft_go, and
  * the counter is then as before. */
 WEFT_API int weft_wg_go(weft_wg_t *wg, void (*fn)(void *), void *arg);

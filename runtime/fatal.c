@@ -9,8 +9,9 @@
  *   all coroutines are asleep - deadlock!                 idle.c
  *   close of closed channel                               chan.c
  *   close of nil channel                                  chan.c
- *   sync: unlock of unlocked mutex                        sync.c
- *   sync: negative WaitGroup counter                      sync.c
+ *   sync: unlock of unlocked mutex                        mutex.c
+ *   sync: RUnlock, Unlock of unlocked RWMutex             rwmutex.c
+ *   sync: negative WaitGroup counter                      wg.c
  *   sync: WaitGroup misuse: Add called concurrently with Wait
  *   sync: WaitGroup is reused before previous Wait has returned
  *   too many references to a channel                      chan.c

@@ -278,7 +278,7 @@ static int run_as_m0(M *m0, uint32_t procs, Main *main)
     solo_end(); /* from here on foreign threads may use channels again: by word */
     lock_release(&sched.lock);
     coro_foreach_alone(abandon, m0);
-    sema_reset();
+    lot_reset();
     signal_fini();
     child_fini();
 no_monitor:

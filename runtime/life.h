@@ -94,8 +94,8 @@ void signal_fini(void);   /* end of a run: nobody listens */
 void signal_forked(void); /* (signal) in the child: the handlers that were there before */
 void child_fini(void);    /* end of a run, before stacks are freed */
 
-/* sema.c: wait on an address */
-void sema_reset(void); /* end of a run: nobody waits */
+/* lot.c: wait on an address */
+void lot_reset(void); /* end of a run: nobody waits */
 
 /* chan.c, select.c */
 /* End of a run, for a G that will not run again: take w out of its channel's

@@ -61,7 +61,7 @@ typedef struct Window Window;
 enum Rank {
     RANK_LIFE,   /* weft_run's start and stop */
     RANK_CHAN,   /* a channel */
-    RANK_SEMA,   /* a bucket of the address-keyed wait table */
+    RANK_LOT,    /* a bucket of the address-keyed wait table */
     RANK_FD,     /* a descriptor's record */
     RANK_CLAIM,  /* the right to start an idle timer: timer.c */
     RANK_TIMERS, /* a P's timer heap */
@@ -91,6 +91,10 @@ enum Reason {
     WHY_SLEEP,
     WHY_MUTEX,
     WHY_WG,
+    WHY_RLOCK,
+    WHY_RWLOCK,
+    WHY_COND,
+    WHY_SEM,
     WHY_IO,
     WHY_YIELD,
     WHY_START,     /* never ran yet */
@@ -112,7 +116,7 @@ typedef struct Wait {
         uint64_t word; /* what elem points to, if not to the user's place: bounce.c */
     };
     bool select;    /* (c) while queued: the waker must win wait_claim() first */
-    bool queued;    /* queue's lock */
+    uint8_t queued; /* queue's lock; not 0: it is. lot.c has kinds */
     uint16_t size;  /* (m) of what elem points to: bounce.c */
     int32_t result; /* (w), read by the owner once it runs again */
 } Wait;

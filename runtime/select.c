@@ -336,3 +336,22 @@ int weft_try_select(weft_case_t *cases, int n)
 {
     return select_run(cases, n, 0, false);
 }
+
+/* One case is all there is to choose from. */
+static int select_one(int op, weft_chan_t *c, void *elem, int64_t deadline)
+{
+    weft_case_t one = {.op = op, .chan = c, .elem = elem};
+    int rc = select_run(&one, 1, deadline, true);
+    return rc < 0 ? rc : one.result;
+}
+
+int weft_send_until(weft_chan_t *c, const void *elem, int64_t deadline)
+{
+    return deadline == 0 ? weft_send(c, elem)
+                         : select_one(WEFT_SEND, c, (void *)(uintptr_t)elem, deadline);
+}
+
+int weft_recv_until(weft_chan_t *c, void *elem, int64_t deadline)
+{
+    return deadline == 0 ? weft_recv(c, elem) : select_one(WEFT_RECV, c, elem, deadline);
+}

@@ -881,6 +881,104 @@ START_TEST(foreign_home)
 }
 END_TEST
 
+/* ---- deadlines ---------------------------------------------------------------- */
+
+static weft_chan_t *until_chan;
+
+static void late_sender(void *arg)
+{
+    weft_sleep(5 * MS);
+    EQ(weft_send(until_chan, &(int64_t){(int64_t)(intptr_t)arg}), 0);
+}
+
+/* Elements that fit a Wait, and that do not. */
+typedef struct {
+    int64_t first, rest[9];
+} Long;
+
+static void until_body(void)
+{
+    int64_t v = 7, far = weft_now() + 20 * SEC;
+    EQ(weft_recv_until(NULL, &v, 1), -ETIMEDOUT);
+    EQ(weft_send_until(NULL, &v, weft_now() + MS), -ETIMEDOUT);
+    until_chan = weft_chan_make(sizeof v, 1);
+    EQ(weft_recv_until(until_chan, &v, 1), -ETIMEDOUT);
+    EQ(v, 7);                                  /* untouched */
+    EQ(weft_send_until(until_chan, &v, 1), 0); /* it can be done at once */
+    int64_t until = weft_now() + 3 * MS;
+    EQ(weft_send_until(until_chan, &v, until), -ETIMEDOUT);
+    OK(weft_now() >= until);
+    EQ(weft_recv_until(until_chan, &v, 1), 1);
+    go(late_sender, (void *)42);
+    EQ(weft_recv_until(until_chan, &v, far), 1);
+    EQ(v, 42);
+    EQ(weft_chan_close(until_chan), 0);
+    EQ(weft_recv_until(until_chan, &v, far), 0);
+    EQ(v, 0);
+    EQ(weft_send_until(until_chan, &v, far), -EPIPE);
+    weft_chan_unref(until_chan);
+}
+
+/* What was given up was not sent, and nothing else is lost or made. */
+enum { GIVEN = 2000 };
+static _Atomic int64_t sent_sum, got_sum;
+static atomic_int senders;
+
+static void impatient_sender(void *arg)
+{
+    uint32_t s = (uint32_t)(uintptr_t)arg + 1;
+    for (int i = 0; i < GIVEN; i++) {
+        s = s * 1664525u + 1013904223u;
+        Long v = {.first = s >> 8};
+        memset(v.rest, (int)(s >> 24), sizeof v.rest);
+        int rc = weft_send_until(until_chan, &v, weft_now() + (int64_t)(s >> 8) % (20 * US));
+        OK(rc == 0 || rc == -ETIMEDOUT);
+        if (rc == 0)
+            atomic_fetch_add(&sent_sum, v.first);
+    }
+    if (atomic_fetch_sub(&senders, 1) == 1)
+        weft_chan_close(until_chan);
+}
+
+static void impatient_receiver(void *arg)
+{
+    uint32_t s = (uint32_t)(uintptr_t)arg + 99;
+    for (;;) {
+        s = s * 1664525u + 1013904223u;
+        Long v;
+        int rc = weft_recv_until(until_chan, &v, weft_now() + (int64_t)(s >> 8) % (20 * US));
+        OK(rc == 0 || rc == 1 || rc == -ETIMEDOUT);
+        if (rc == 0)
+            break;
+        if (rc == 1) {
+            OK(((unsigned char *)v.rest)[0] == ((unsigned char *)v.rest)[sizeof v.rest - 1]);
+            atomic_fetch_add(&got_sum, v.first);
+        }
+    }
+}
+
+static void impatient_body(void)
+{
+    static weft_wg_t wg;
+    until_chan = weft_chan_make(sizeof(Long), 0);
+    senders = 4;
+    sent_sum = got_sum = 0;
+    for (int i = 0; i < 4; i++) {
+        EQ(weft_wg_go(&wg, impatient_sender, (void *)(intptr_t)i), 0);
+        EQ(weft_wg_go(&wg, impatient_receiver, (void *)(intptr_t)i), 0);
+    }
+    EQ(weft_wg_wait(&wg), 0);
+    EQ(got_sum, sent_sum);
+    OK(sent_sum > 0);
+    weft_chan_unref(until_chan);
+}
+
+START_TEST(until)
+{
+    run(_i % NPROCS, _i < NPROCS ? until_body : impatient_body);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("chan");
@@ -904,6 +1002,7 @@ int main(void)
     tcase_add_loop_test(tc, abandoned, 0, NPROCS);
     tcase_add_loop_test(tc, foreign, 0, NPROCS);
     tcase_add_loop_test(tc, foreign_home, 0, NPROCS);
+    tcase_add_loop_test(tc, until, 0, 2 * NPROCS);
     suite_add_tcase(s, tc);
     return run_suite(s);
 }

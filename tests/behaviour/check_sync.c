@@ -505,6 +505,128 @@ START_TEST(abandoned)
 }
 END_TEST
 
+/* ---- deadlines ----------------------------------------------------------------- */
+
+static int64_t in(int64_t ns)
+{
+    return weft_now() + ns;
+}
+
+/* What can be done is done, whatever the deadline. */
+static void past_deadline_body(void)
+{
+    OK(weft_mutex_lock_until(&mx, 1) == 0);
+    OK(weft_mutex_lock_until(&mx, 1) == -ETIMEDOUT);
+    OK(weft_mutex_unlock(&mx) == 0);
+    OK(weft_wg_wait_until(&wg, 1) == 0);
+    OK(weft_wg_add(&wg, 1) == 0);
+    OK(weft_wg_wait_until(&wg, 1) == -ETIMEDOUT);
+    int64_t until = in(3 * MS);
+    OK(weft_wg_wait_until(&wg, until) == -ETIMEDOUT);
+    OK(weft_now() >= until);
+    OK(weft_wg_done(&wg) == 0);
+    OK(wg.opaque[0] == 0 && wg.opaque[1] == 0);
+}
+
+static atomic_int gave_up;
+static weft_wg_t count_down;
+
+static void impatient(void *arg)
+{
+    uint32_t s = (uint32_t)(uintptr_t)arg * 7919 + 1;
+    for (int i = 0; i < 400; i++) {
+        s = s * 1664525u + 1013904223u;
+        int rc = weft_mutex_lock_until(&mx, in((int64_t)(s >> 8) % (150 * US)));
+        OK(rc == 0 || rc == -ETIMEDOUT);
+        if (rc != 0) {
+            atomic_fetch_add(&gave_up, 1);
+            continue;
+        }
+        int seen = plain;
+        if (s >> 26 < 8)
+            weft_sleep(100 * US); /* now and then long enough for starving mode */
+        else if (s >> 26 < 9)
+            weft_sleep(2 * MS);
+        plain = seen + 1;
+        atomic_fetch_add(&count, 1);
+        OK(weft_mutex_unlock(&mx) == 0);
+    }
+}
+
+/* Waits that end early leave neither a waiter nor a wake-up behind. */
+static void lock_until_body(void)
+{
+    gave_up = 0;
+    plain = 0;
+    atomic_store(&count, 0);
+    for (int i = 0; i < 10; i++)
+        OK(weft_wg_go(&wg, impatient, (void *)(intptr_t)i) == 0);
+    OK(weft_wg_wait(&wg) == 0);
+    OK(gave_up > 0);
+    EQ(plain, atomic_load(&count));
+    OK(mx.opaque[0] == 0 && mx.opaque[1] == 0);
+}
+
+static void late_for_group(void *arg)
+{
+    int rc = weft_wg_wait_until(arg, in((int64_t)(count++ % 40) * 10 * US));
+    OK(rc == 0 || rc == -ETIMEDOUT);
+}
+
+static void wg_until_body(void)
+{
+    static weft_wg_t slow;
+    for (int i = 0; i < 300; i++) {
+        OK(weft_wg_add(&slow, 1) == 0);
+        for (int k = 0; k < 8; k++)
+            OK(weft_wg_go(&wg, late_for_group, &slow) == 0);
+        if (i % 2 == 0)
+            weft_sleep(150 * US);
+        else
+            weft_yield();
+        OK(weft_wg_done(&slow) == 0);
+        OK(weft_wg_wait(&wg) == 0);
+        OK(slow.opaque[0] == 0 && slow.opaque[1] == 0);
+    }
+}
+
+/* A wait whose deadline comes with the done that it waits for. */
+static atomic_int go_at;
+
+static void last_done(void *arg)
+{
+    (void)arg;
+    for (int i = 1; i <= 3000; i++) {
+        while (go_at < i)
+            weft_yield();
+        weft_wg_done(&count_down);
+    }
+}
+
+static void with_done_body(void)
+{
+    go_at = 0;
+    OK(weft_wg_go(&wg, last_done, NULL) == 0);
+    for (int i = 1; i <= 3000; i++) {
+        OK(weft_wg_add(&count_down, 1) == 0);
+        int64_t until = in(i % 64 * 100);
+        go_at = i;
+        int rc = weft_wg_wait_until(&count_down, until);
+        OK(rc == 0 || rc == -ETIMEDOUT);
+        OK(weft_wg_wait(&count_down) == 0);
+        OK(count_down.opaque[0] == 0 && count_down.opaque[1] == 0);
+    }
+    OK(weft_wg_wait(&wg) == 0);
+}
+
+START_TEST(until)
+{
+    static void (*const bodies[])(void) = {past_deadline_body, lock_until_body, wg_until_body,
+                                           with_done_body};
+    run(_i % NPROCS, bodies[_i / NPROCS]);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("sync");
@@ -524,6 +646,7 @@ int main(void)
     tcase_add_loop_test(tc, foreign, 0, NPROCS);
     tcase_add_loop_test(tc, cancel, 0, NPROCS);
     tcase_add_loop_test(tc, abandoned, 0, NPROCS);
+    tcase_add_loop_test(tc, until, 0, 4 * NPROCS);
     suite_add_tcase(s, tc);
     return run_suite(s);
 }

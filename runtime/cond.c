@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * cond.c: the condition variable, after Go's sync.Cond; and once, after sync.Once.
+ *
+ * The object is its address: who waits is in the queue of its lot (lot.c). wait queues before it
+ * unlocks the mutex, so a signal that follows the unlock finds it, and parks after that, in a second
+ * step, since an unlock may take other lots' locks and park itself. Signals wake in the order of the
+ * waits. A signal's waiter whose deadline was faster does not count: the next one is woken.
+ *
+ * The number of waiters is kept in the object, so that a signal for nobody is one load. It is raised
+ * before the mutex is unlocked, and whoever signals because of what it has changed under the mutex
+ * has locked it since: it reads a number that counts the waiter. It sinks under the lot's lock.
+ *
+ * Once is a flag and a mutex that is held while fn runs.
+ */
+#include "sync.h"
+
+#include "lot.h"
+
+typedef struct {
+    _Atomic uint32_t waiters;
+} Cond;
+_Static_assert(sizeof(Cond) <= sizeof(weft_cond_t), "weft_cond_t holds a Cond");
+
+typedef struct {
+    weft_mutex_t running;
+    _Atomic uint32_t done;
+} Once;
+_Static_assert(sizeof(Once) <= sizeof(weft_once_t), "weft_once_t holds a Once");
+
+/* ---- condition variable ---- */
+
+static inline Cond *cond_of(weft_cond_t *c)
+{
+    return (Cond *)(void *)c;
+}
+
+/* Queued. Wait for a signal, however long the unlock takes. */
+static int cond_park(const LotWait *how, Cond *x)
+{
+    Lot *lot;
+    M *m = sync_chaos(rt_enter());
+    int rc = lot_park(&m, how, &lot);
+    if (rc < 0) {
+        set(&x->waiters, get(&x->waiters) - 1);
+        lot_unlock(lot);
+    }
+    rt_leave(m);
+    return rc;
+}
+
+int weft_cond_wait_until(weft_cond_t *c, weft_mutex_t *mutex, int64_t deadline)
+{
+    Cond *x = cond_of(c);
+    LotWait how = {.addr = x, .deadline = deadline, .why = WHY_COND};
+    M *m = rt_enter();
+    if (m == NULL)
+        return sync_no_m();
+    window_refuse(m, x, "weft_cond_t");
+    int rc = sync_may_wait(deadline);
+    if (rc == 0) {
+        Lot *lot = lot_lock(m, x);
+        set(&x->waiters, get(&x->waiters) + 1);
+        lot_join(m, lot, &how);
+        lot_unlock(lot);
+    }
+    rt_leave(m);
+    if (rc != 0)
+        return rc;
+    weft_mutex_unlock(mutex);
+    rc = cond_park(&how, x);
+    if (unlikely(rc == -ECANCELED))
+        return rc;
+    return likely(weft_mutex_lock(mutex) == 0) ? rc : -ECANCELED;
+}
+
+int weft_cond_wait(weft_cond_t *c, weft_mutex_t *mutex)
+{
+    return weft_cond_wait_until(c, mutex, 0);
+}
+
+/* Wake at most n. */
+static int cond_wake(weft_cond_t *c, uint32_t n)
+{
+    Cond *x = cond_of(c);
+    if (get_acq(&x->waiters) == 0)
+        return 0;
+    M *m = rt_enter();
+    if (m == NULL)
+        return sync_no_m();
+    window_refuse(m, x, "weft_cond_t");
+    GList ready = {NULL, NULL};
+    uint32_t left = 0;
+    Lot *lot = lot_lock(m, x);
+    for (Wait *w; n > 0 && (w = lot_first(lot, x)) != NULL;) {
+        bool granted = lot_grant(lot, w, &ready);
+        n -= granted;
+        left += granted;
+    }
+    set(&x->waiters, get(&x->waiters) - left);
+    lot_unlock(lot);
+    sched_ready_list(m, ready.head);
+    rt_leave(m);
+    return 0;
+}
+
+int weft_cond_signal(weft_cond_t *c)
+{
+    return cond_wake(c, 1);
+}
+
+int weft_cond_broadcast(weft_cond_t *c)
+{
+    return cond_wake(c, UINT32_MAX);
+}
+
+/* ---- once ---- */
+
+int weft_once_do_until(weft_once_t *o, void (*fn)(void *), void *arg, int64_t deadline)
+{
+    Once *x = (Once *)(void *)o;
+    if (likely(get_acq(&x->done) != 0)) /* pairs with the store below: what fn did */
+        return 0;
+    if (fn == NULL)
+        return -EINVAL;
+    int rc = weft_mutex_lock_until(&x->running, deadline);
+    if (rc != 0)
+        return rc;
+    if (get(&x->done) == 0) {
+        fn(arg);
+        set_rel(&x->done, 1);
+    }
+    return weft_mutex_unlock(&x->running);
+}
+
+int weft_once_do(weft_once_t *o, void (*fn)(void *), void *arg)
+{
+    return weft_once_do_until(o, fn, arg, 0);
+}

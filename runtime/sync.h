@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * sync.h: what the files of the sync family share.
+ *
+ * None of their objects may lie on a copied stack once others use it: they would find whatever lies
+ * there while its coroutine is parked. That is said (window_refuse()) in the slow calls, those that
+ * have somebody wait, or wake, or find the words wrong; a fast call stays one atomic operation.
+ *
+ * An operation that can be done at once is done, whatever its deadline: so the deadline is looked at
+ * last, before the caller queues. */
+#ifndef WEFT_SYNC_H
+#define WEFT_SYNC_H
+
+#include "rt.h"
+
+/* rt_enter() had no M for the caller. */
+static inline int sync_no_m(void)
+{
+    return get(&sched.forked) ? -ENOSYS : -ENOMEM;
+}
+
+/* Before the first change of a call that later may need an M and could not go back: 0, or no memory for a foreign
+ * thread's. In a forked child, where nobody else is, it goes on. */
+static inline int sync_attach(void)
+{
+    if (likely(arch_self() != NULL) || get(&sched.forked))
+        return 0;
+    M *m = rt_enter();
+    if (m == NULL)
+        return sync_no_m();
+    rt_leave(m);
+    return 0;
+}
+
+/* 0: the caller may park; else what it returns. */
+static inline int sync_may_wait(int64_t deadline)
+{
+    if (unlikely(!get_acq(&sched.active)))
+        return -EPERM;
+    return deadline != 0 && deadline <= sys_now() ? -ETIMEDOUT : 0;
+}
+
+/* Chaos: somebody else first. */
+static inline M *sync_chaos(M *m)
+{
+    return chaos(m, 4) && m->p != NULL ? sched_yield_to_others(m) : m;
+}
+
+/* Chaos: long enough for others to see what is between two steps, where the caller cannot park. */
+static inline void sync_dawdle(M *m)
+{
+    if (chaos(m, 2))
+        for (int i = 0; i < 200; i++)
+            arch_pause();
+}
+
+#endif
