@@ -225,6 +225,95 @@ func mutex(n int) {
 	}
 }
 
+func mutex4(n int) {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	count := 0
+	for i := 0; i < 4; i++ {
+		wg.Add(1)
+		go func() {
+			for k := 0; k < n/4; k++ {
+				mu.Lock()
+				count++
+				mu.Unlock()
+			}
+			wg.Done()
+		}()
+	}
+	wg.Wait()
+	if count != n/4*4 {
+		panic("the count under the mutex")
+	}
+}
+
+var rw sync.RWMutex
+
+func rlock(n int) {
+	for i := 0; i < n; i++ {
+		rw.RLock()
+		rw.RUnlock()
+	}
+}
+
+func rwlock(n int) {
+	for i := 0; i < n; i++ {
+		rw.Lock()
+		rw.Unlock()
+	}
+}
+
+var group sync.WaitGroup
+
+func waitGroup(n int) {
+	for i := 0; i < n; i++ {
+		group.Add(1)
+		group.Done()
+		group.Wait()
+	}
+}
+
+var only sync.Once
+
+func once(n int) {
+	for i := 0; i < n; i++ {
+		only.Do(func() {})
+	}
+}
+
+var sem = make(chan struct{}, 1)
+
+func semaphore(n int) {
+	for i := 0; i < n; i++ {
+		sem <- struct{}{}
+		<-sem
+	}
+}
+
+func cond(n int) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	turn := 0
+	side := [2]*sync.Cond{sync.NewCond(&mu), sync.NewCond(&mu)}
+	for me := 0; me < 2; me++ {
+		wg.Add(1)
+		go func(me int) {
+			mu.Lock()
+			for turn < n {
+				if turn%2 != me {
+					side[me].Wait()
+					continue
+				}
+				turn++
+				side[1-me].Signal()
+			}
+			side[1-me].Signal()
+			mu.Unlock()
+			wg.Done()
+		}(me)
+	}
+	wg.Wait()
+}
+
 // What package syscall itself calls; by itself, as in Go's BenchmarkSyscall. The
 // empty assembly file beside this one lets functions be without a body.
 //
@@ -354,6 +443,13 @@ var benches = []bench{
 	{name: "timer", n: 1000000, run: timer},
 	{name: "timer_idle", n: 1000000, run: timer, before: timerIdleBefore, after: timerIdleAfter},
 	{name: "mutex", n: 5000000, run: mutex},
+	{name: "mutex4", n: 2000000, run: mutex4},
+	{name: "rlock", n: 5000000, run: rlock},
+	{name: "rwlock", n: 5000000, run: rwlock},
+	{name: "wg", n: 5000000, run: waitGroup},
+	{name: "once", n: 20000000, run: once},
+	{name: "sem", n: 5000000, run: semaphore},
+	{name: "cond", n: 1000000, run: cond},
 	{name: "syscall", n: 10000000, run: syscallPair},
 	{name: "syscall_call", whole: syscallCall},
 	{name: "sleep50", whole: sleep50},
