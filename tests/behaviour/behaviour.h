@@ -53,6 +53,12 @@ static inline void run(int which, void (*body)(void))
     EQ(weft_run_with(&cfg, run_entry, &body), 7);
 }
 
+/* A deadline. */
+static inline int64_t in(int64_t ns)
+{
+    return weft_now() + ns;
+}
+
 static inline void go(void (*fn)(void *), void *arg)
 {
     EQ(weft_go(fn, arg), 0);
@@ -66,6 +72,18 @@ static inline int run_suite(Suite *s)
     int failed = srunner_ntests_failed(r);
     srunner_free(r);
     return failed == 0 ? 0 : 1;
+}
+
+/* A suite of loop tests: each has n bodies, of which _i / NPROCS is one, and end one only. */
+static inline int run_bodies(const char *name, const TTest *each, int n, const TTest *end)
+{
+    Suite *s = suite_create(name);
+    TCase *tc = tcase_create(name);
+    tcase_set_timeout(tc, 60);
+    tcase_add_loop_test(tc, each, 0, n * NPROCS);
+    tcase_add_loop_test(tc, end, 0, NPROCS);
+    suite_add_tcase(s, tc);
+    return run_suite(s);
 }
 
 #endif

@@ -27,11 +27,6 @@ static void reset(void)
     go_on = false;
 }
 
-static int64_t in(int64_t ns)
-{
-    return weft_now() + ns;
-}
-
 /* ---- signals ------------------------------------------------------------------------- */
 
 static void waiter(void *arg)
@@ -420,11 +415,5 @@ END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("cond");
-    TCase *tc = tcase_create("cond");
-    tcase_set_timeout(tc, 60);
-    tcase_add_loop_test(tc, each, 0, BODIES * NPROCS);
-    tcase_add_loop_test(tc, end_of_run, 0, NPROCS);
-    suite_add_tcase(s, tc);
-    return run_suite(s);
+    return run_bodies("cond", each, BODIES, end_of_run);
 }

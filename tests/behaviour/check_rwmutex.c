@@ -23,11 +23,6 @@ static void reset(void)
     plain = 0;
 }
 
-static int64_t in(int64_t ns)
-{
-    return weft_now() + ns;
-}
-
 /* ---- who may be in it ------------------------------------------------------------------ */
 
 /* Go: TestRWMutex, TestTryRLock: the table. */
@@ -403,11 +398,5 @@ END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("rwmutex");
-    TCase *tc = tcase_create("rwmutex");
-    tcase_set_timeout(tc, 60);
-    tcase_add_loop_test(tc, each, 0, BODIES * NPROCS);
-    tcase_add_loop_test(tc, end_of_run, 0, NPROCS);
-    suite_add_tcase(s, tc);
-    return run_suite(s);
+    return run_bodies("rwmutex", each, BODIES, end_of_run);
 }

@@ -22,11 +22,6 @@ static void reset(void)
     used = 0;
 }
 
-static int64_t in(int64_t ns)
-{
-    return weft_now() + ns;
-}
-
 /* ---- units ------------------------------------------------------------------------------- */
 
 /* {0} holds nothing, release gives. */
@@ -313,11 +308,5 @@ END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("sem");
-    TCase *tc = tcase_create("sem");
-    tcase_set_timeout(tc, 60);
-    tcase_add_loop_test(tc, each, 0, BODIES * NPROCS);
-    tcase_add_loop_test(tc, end_of_run, 0, NPROCS);
-    suite_add_tcase(s, tc);
-    return run_suite(s);
+    return run_bodies("sem", each, BODIES, end_of_run);
 }

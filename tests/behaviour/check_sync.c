@@ -507,11 +507,6 @@ END_TEST
 
 /* ---- deadlines ----------------------------------------------------------------- */
 
-static int64_t in(int64_t ns)
-{
-    return weft_now() + ns;
-}
-
 /* What can be done is done, whatever the deadline. */
 static void past_deadline_body(void)
 {
