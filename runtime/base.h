@@ -6,6 +6,8 @@
 #ifndef WEFT_BASE_H
 #define WEFT_BASE_H
 
+#include <errno.h>
+
 /* ---- inside the runtime ------------------------------------------------------ */
 
 /* Inside the runtime from here on. */
@@ -24,7 +26,7 @@ static inline void rt_lower(M *m)
     atomic_signal_fence(memory_order_seq_cst); /* a tick before this has left a request */
 }
 
-/* The M of the calling thread, inside the runtime. */
+/* The M of the calling thread, inside the runtime. NULL: there is none, see rt_no_m(). */
 static inline M *rt_enter(void)
 {
     M *m = arch_self();
@@ -36,6 +38,11 @@ static inline M *rt_enter(void)
             syscall_back(m);
     }
     return m;
+}
+/* rt_enter() failed: a forked child, or no memory for a foreign thread. */
+static inline int rt_no_m(void)
+{
+    return get(&sched.forked) ? -ENOSYS : -ENOMEM;
 }
 
 /* Of the thread's M, even where the caller knows it: see safepoint.c, "The runtime's own frames". */
@@ -185,6 +192,13 @@ static inline uint32_t rng_below(uint64_t *s, uint32_t n)
 static inline bool chaos(M *m, uint32_t n)
 {
     return unlikely(get(&sched.chaos) != 0) && rng_below(&m->rng, n) == 0;
+}
+/* The same: somebody else first. */
+static inline M *chaos_yield(M *m, uint32_t n)
+{
+    return unlikely(get(&sched.chaos) != 0) && m->p != NULL && chaos(m, n)
+               ? sched_yield_to_others(m)
+               : m;
 }
 
 #endif

@@ -273,8 +273,8 @@ int weft_send(weft_chan_t *c, const void *elem)
 {
     M *m = rt_enter();
     if (unlikely(m == NULL))
-        return chan_no_m();
-    m = chan_chaos(m);
+        return rt_no_m();
+    m = chaos_yield(m, 8);
     if (unlikely(c == NULL))
         return chan_wait_nil(m, WHY_CHAN_NIL_SEND);
     G *peer = NULL;
@@ -293,8 +293,8 @@ int weft_recv(weft_chan_t *c, void *elem)
 {
     M *m = rt_enter();
     if (unlikely(m == NULL))
-        return chan_no_m();
-    m = chan_chaos(m);
+        return rt_no_m();
+    m = chaos_yield(m, 8);
     if (unlikely(c == NULL))
         return chan_wait_nil(m, WHY_CHAN_NIL_RECV);
     G *peer = NULL;
@@ -313,8 +313,8 @@ int weft_try_send(weft_chan_t *c, const void *elem)
 {
     M *m = rt_enter();
     if (unlikely(m == NULL))
-        return chan_no_m();
-    m = chan_chaos(m);
+        return rt_no_m();
+    m = chaos_yield(m, 8);
     int rc = -EAGAIN;
     if (likely(c != NULL) && chan_may_send(c)) {
         G *peer = NULL;
@@ -332,8 +332,8 @@ int weft_try_recv(weft_chan_t *c, void *elem)
 {
     M *m = rt_enter();
     if (unlikely(m == NULL))
-        return chan_no_m();
-    m = chan_chaos(m);
+        return rt_no_m();
+    m = chaos_yield(m, 8);
     int rc = -EAGAIN;
     if (likely(c != NULL) && chan_may_recv(c)) {
         if (get_acq(&c->closed) && !chan_has_elem(c)) {
@@ -372,10 +372,10 @@ int weft_chan_close(weft_chan_t *c)
 {
     M *m = rt_enter();
     if (unlikely(m == NULL))
-        return chan_no_m();
+        return rt_no_m();
     if (unlikely(c == NULL))
         fatal("close of nil channel");
-    m = chan_chaos(m);
+    m = chaos_yield(m, 8);
     GList list = {NULL, NULL};
     lock_acquire(m, &c->lock, RANK_CHAN);
     if (unlikely(get(&c->closed))) {

@@ -229,20 +229,6 @@ static inline int chan_recv_now(weft_chan_t *c, void *elem, G **wake)
     return -EAGAIN;
 }
 
-/* Chaos: others first. */
-static inline M *chan_chaos(M *m)
-{
-    if (unlikely(get(&sched.chaos) != 0) && m->p != NULL && chaos(m, 8))
-        m = sched_yield_to_others(m);
-    return m;
-}
-
-/* rt_enter() failed. */
-static inline int chan_no_m(void)
-{
-    return get(&sched.forked) ? -ENOSYS : -ENOMEM;
-}
-
 /* chan.c */
 bool chan_forget(M *m, weft_chan_t *c, Wait *w);
 

@@ -39,7 +39,7 @@ static inline Cond *cond_of(weft_cond_t *c)
 static int cond_park(const LotWait *how, Cond *x)
 {
     Lot *lot;
-    M *m = sync_chaos(rt_enter());
+    M *m = chaos_yield(rt_enter(), 4);
     int rc = lot_park(&m, how, &lot);
     if (rc < 0) {
         set(&x->waiters, get(&x->waiters) - 1);
@@ -55,7 +55,7 @@ int weft_cond_wait_until(weft_cond_t *c, weft_mutex_t *mutex, int64_t deadline)
     LotWait how = {.addr = x, .deadline = deadline, .why = WHY_COND};
     M *m = rt_enter();
     if (m == NULL)
-        return sync_no_m();
+        return rt_no_m();
     window_refuse(m, x, "weft_cond_t");
     int rc = sync_may_wait(deadline);
     if (rc == 0) {
@@ -87,7 +87,7 @@ static int cond_wake(weft_cond_t *c, uint32_t n)
         return 0;
     M *m = rt_enter();
     if (m == NULL)
-        return sync_no_m();
+        return rt_no_m();
     window_refuse(m, x, "weft_cond_t");
     GList ready = {NULL, NULL};
     uint32_t left = 0;

@@ -396,7 +396,7 @@ int coro_go_own(void (*fn)(void *), void *arg, const char *name)
     weft_attr_t attr = {.name = name, .stack = WEFT_STACK_PRIVATE};
     M *m = rt_enter();
     if (m == NULL)
-        return get(&sched.forked) ? -ENOSYS : -ENOMEM;
+        return rt_no_m();
     int rc = -EPERM;
     if (get_acq(&sched.active))
         rc = coro_spawn(m, &attr, fn, arg, (void *)(uintptr_t)fn, &g);
@@ -413,7 +413,7 @@ static int go(const weft_attr_t *attr, void (*fn)(void *), void *arg, void *pc)
 {
     M *m = rt_enter();
     if (unlikely(m == NULL))
-        return get(&sched.forked) ? -ENOSYS : -ENOMEM;
+        return rt_no_m();
     G *g;
     int rc = -EPERM;
     if (unlikely(fn == NULL))
@@ -424,8 +424,7 @@ static int go(const weft_attr_t *attr, void (*fn)(void *), void *arg, void *pc)
         if (attr != NULL && attr->id != NULL)
             *attr->id = g->id;
         sched_ready(m, g);
-        if (chaos(m, 4) && m->p != NULL)
-            m = sched_yield_to_others(m);
+        m = chaos_yield(m, 4);
     }
     rt_leave(m);
     return rc;

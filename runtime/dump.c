@@ -365,7 +365,7 @@ int weft_dump(int fd)
 {
     M *m = rt_enter();
     if (m == NULL)
-        return get(&sched.forked) ? -ENOSYS : -ENOMEM;
+        return rt_no_m();
     int err = 0, e = errno;
     if (!get_acq(&sched.active))
         err = -EPERM;

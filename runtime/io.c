@@ -26,7 +26,7 @@ int io_enter(IO *io, int fd)
 {
     io->m = rt_enter();
     if (unlikely(io->m == NULL))
-        return get(&sched.forked) ? -ENOSYS : -ENOMEM;
+        return rt_no_m();
     io->saved_errno = *io->m->errno_addr;
     return fd < 0 ? 0 : fd_ref(&io->m, fd, &io->f);
 }

@@ -155,9 +155,9 @@ static __attribute__((noinline)) int mutex_lock_slow(Mutex *x, int64_t deadline)
 {
     M *m = rt_enter();
     if (m == NULL)
-        return sync_no_m();
+        return rt_no_m();
     window_refuse(m, x, "weft_mutex_t");
-    m = sync_chaos(m);
+    m = chaos_yield(m, 4);
     int rc = mutex_lock_contended(&m, x, deadline);
     rt_leave(m);
     return rc;
@@ -167,7 +167,7 @@ static __attribute__((noinline)) int mutex_unlock_slow(Mutex *x, uint32_t old)
 {
     M *m = rt_enter(); /* before the swap: after it there is no way back */
     if (m == NULL)
-        return sync_no_m();
+        return rt_no_m();
     window_refuse(m, x, "weft_mutex_t");
     uint32_t new;
     bool wake;

@@ -202,7 +202,7 @@ int weft_procs(int n)
         return -EINVAL;
     M *m = rt_enter();
     if (m == NULL)
-        return get(&sched.forked) ? -ENOSYS : -ENOMEM;
+        return rt_no_m();
     int rc = -EPERM;
     if (get_acq(&sched.active))
         rc = n > 0 ? procs_set(m, (uint32_t)n) : (int)get(&sched.procs);

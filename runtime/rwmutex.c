@@ -68,9 +68,9 @@ static __attribute__((noinline)) int rw_rlock_slow(RWMutex *x, int64_t deadline)
 {
     M *m = rt_enter();
     if (m == NULL)
-        return sync_no_m();
+        return rt_no_m();
     window_refuse(m, x, "weft_rwmutex_t");
-    m = sync_chaos(m);
+    m = chaos_yield(m, 4);
     Lot *lot = lot_lock(m, x);
     int rc = sync_may_wait(deadline);
     for (uint32_t old = get(&x->state);;) {
@@ -129,7 +129,7 @@ static __attribute__((noinline)) int rw_runlock_slow(RWMutex *x)
 {
     M *m = rt_enter(); /* before the change: after it there is no way back */
     if (m == NULL)
-        return sync_no_m();
+        return rt_no_m();
     window_refuse(m, x, "weft_rwmutex_t");
     GList ready = {NULL, NULL};
     Lot *lot = lot_lock(m, x);
@@ -170,10 +170,10 @@ static __attribute__((noinline)) int rw_await_readers(RWMutex *x, int64_t deadli
     if (unlikely(m == NULL)) {
         atomic_fetch_and_explicit(&x->state, ~(uint32_t)WRITER,
                                   memory_order_relaxed); /* forked: nobody else is there */
-        return sync_no_m();
+        return rt_no_m();
     }
     window_refuse(m, x, "weft_rwmutex_t");
-    m = sync_chaos(m);
+    m = chaos_yield(m, 4);
     GList ready = {NULL, NULL};
     Lot *lot = lot_lock(m, x);
     int rc = 0;
@@ -240,7 +240,7 @@ static __attribute__((noinline)) int rw_unlock_slow(RWMutex *x)
 {
     M *m = rt_enter();
     if (m == NULL)
-        return sync_no_m();
+        return rt_no_m();
     window_refuse(m, x, "weft_rwmutex_t");
     Lot *lot = lot_lock(m, x);
     uint32_t old = get(&x->state);

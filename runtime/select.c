@@ -301,8 +301,8 @@ static int select_run(weft_case_t *cases, int n, int64_t deadline, bool block)
         return -EINVAL;
     M *m = rt_enter();
     if (unlikely(m == NULL))
-        return chan_no_m();
-    m = chan_chaos(m);
+        return rt_no_m();
+    m = chaos_yield(m, 8);
     int i = select_pick(m, cases, n);
     if (i >= 0 && !chaos(m, 4)) {
         G *peer = NULL;

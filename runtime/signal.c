@@ -201,7 +201,7 @@ int weft_signal_notify(weft_chan_t *c, int signo)
 {
     M *m = rt_enter();
     if (m == NULL)
-        return get(&sched.forked) ? -ENOSYS : -ENOMEM;
+        return rt_no_m();
     int rc = -EINVAL;
     Listener *new = NULL;
     if (c == NULL || c->elem_size != sizeof(int) || signo < 1 || signo > SYS_SIGNALS)
@@ -238,7 +238,7 @@ int weft_signal_stop(weft_chan_t *c)
 {
     M *m = rt_enter();
     if (m == NULL)
-        return get(&sched.forked) ? -ENOSYS : -ENOMEM;
+        return rt_no_m();
     lock_acquire(NULL, &sig.lock, RANK_LIFE);
     Listener *l = take_out(m, c);
     lock_release(&sig.lock);

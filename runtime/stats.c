@@ -57,7 +57,7 @@ int weft_stats(weft_stats_t *out)
         return -EINVAL;
     M *m = rt_enter();
     if (m == NULL)
-        return get(&sched.forked) ? -ENOSYS : -ENOMEM;
+        return rt_no_m();
     int err = -EPERM;
     if (get_acq(&sched.active)) {
         memset(out, 0, sizeof(*out));

@@ -13,12 +13,6 @@
 
 #include "rt.h"
 
-/* rt_enter() had no M for the caller. */
-static inline int sync_no_m(void)
-{
-    return get(&sched.forked) ? -ENOSYS : -ENOMEM;
-}
-
 /* Before the first change of a call that later may need an M and could not go back: 0, or no memory for a foreign
  * thread's. In a forked child, where nobody else is, it goes on. */
 static inline int sync_attach(void)
@@ -27,7 +21,7 @@ static inline int sync_attach(void)
         return 0;
     M *m = rt_enter();
     if (m == NULL)
-        return sync_no_m();
+        return rt_no_m();
     rt_leave(m);
     return 0;
 }
@@ -38,12 +32,6 @@ static inline int sync_may_wait(int64_t deadline)
     if (unlikely(!get_acq(&sched.active)))
         return -EPERM;
     return deadline != 0 && deadline <= sys_now() ? -ETIMEDOUT : 0;
-}
-
-/* Chaos: somebody else first. */
-static inline M *sync_chaos(M *m)
-{
-    return chaos(m, 4) && m->p != NULL ? sched_yield_to_others(m) : m;
 }
 
 /* Chaos: long enough for others to see what is between two steps, where the caller cannot park. */

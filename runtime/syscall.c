@@ -342,7 +342,7 @@ int weft_blocking(void *(*fn)(void *), void *arg, void **result)
         return -EINVAL;
     M *m = rt_enter();
     if (unlikely(m == NULL))
-        return get(&sched.forked) ? -ENOSYS : -ENOMEM;
+        return rt_no_m();
     declare(m);
     void *value = fn(arg);
     weft_syscall_exit();

@@ -453,16 +453,11 @@ int64_t timer_run(M *m, P *p, int64_t now)
 
 /* ---- the public interface ---- */
 
-static int timer_no_m(void)
-{
-    return get(&sched.forked) ? -ENOSYS : -ENOMEM;
-}
-
 static int timer_sleep(int64_t when)
 {
     M *m = rt_enter();
     if (m == NULL)
-        return timer_no_m();
+        return rt_no_m();
     if (unlikely(m->foreign)) {
         rt_leave(m); /* foreign_wait_all() must not wait for it */
         sys_sleep_until(when);
@@ -509,7 +504,7 @@ int weft_timer_start(weft_timer_t *wt, int64_t when, int64_t period, void (*fn)(
         return -EINVAL;
     M *m = rt_enter();
     if (m == NULL)
-        return timer_no_m();
+        return rt_no_m();
     window_refuse(m, t, "weft_timer_t");
     Lock *claim = timer_claim_lock(t);
     bool pending;
@@ -540,7 +535,7 @@ int weft_timer_stop(weft_timer_t *wt)
         return -EINVAL;
     M *m = rt_enter();
     if (m == NULL)
-        return timer_no_m();
+        return rt_no_m();
     int rc = timer_del(m, &t->head);
     rt_leave(m);
     return rc;
@@ -553,7 +548,7 @@ int weft_timer_reset(weft_timer_t *wt, int64_t when)
         return -EINVAL;
     M *m = rt_enter();
     if (m == NULL)
-        return timer_no_m();
+        return rt_no_m();
     window_refuse(m, t, "weft_timer_t");
     Lock *claim = timer_claim_lock(t);
     bool pending;

@@ -88,9 +88,9 @@ static __attribute__((noinline)) int sem_acquire_slow(Semaphore *x, uint64_t n, 
 {
     M *m = rt_enter();
     if (m == NULL)
-        return sync_no_m();
+        return rt_no_m();
     window_refuse(m, x, "weft_sem_t");
-    m = sync_chaos(m);
+    m = chaos_yield(m, 4);
     GList ready = {NULL, NULL};
     LotWait how = {.addr = x, .word = n, .deadline = deadline, .why = WHY_SEM};
     Lot *lot = lot_lock(m, x);
@@ -136,7 +136,7 @@ static __attribute__((noinline)) int sem_release_slow(Semaphore *x, uint64_t n)
 {
     M *m = rt_enter(); /* before the change: after it there is no way back */
     if (m == NULL)
-        return sync_no_m();
+        return rt_no_m();
     window_refuse(m, x, "weft_sem_t");
     GList ready = {NULL, NULL};
     Lot *lot = lot_lock(m, x);

@@ -45,7 +45,7 @@ static int wg_wake(WaitGroup *g, uint64_t state)
 {
     M *m = rt_enter();
     if (m == NULL) /* a weft thread never gets here; a foreign one is attached by add */
-        return sync_no_m();
+        return rt_no_m();
     window_refuse(m, g, "weft_wg_t");
     sync_dawdle(m);
     if (!atomic_compare_exchange_strong_explicit(&g->state, &state, 0, memory_order_relaxed,
@@ -62,7 +62,7 @@ int weft_wg_add(weft_wg_t *wg, int n)
     if (unlikely(arch_self() == NULL)) {
         M *m = rt_enter(); /* a foreign thread's first call: may fail only now */
         if (m == NULL)
-            return sync_no_m();
+            return rt_no_m();
         rt_leave(m);
     }
     uint64_t add = (uint64_t)(uint32_t)n << 32;
@@ -113,7 +113,7 @@ int weft_wg_wait_until(weft_wg_t *wg, int64_t deadline)
         return 0;
     M *m = rt_enter();
     if (m == NULL)
-        return sync_no_m();
+        return rt_no_m();
     window_refuse(m, g, "weft_wg_t");
     int rc = 0;
     do {
@@ -142,7 +142,7 @@ int weft_wg_go(weft_wg_t *wg, void (*fn)(void *), void *arg)
         return -EINVAL;
     M *m = rt_enter();
     if (m == NULL)
-        return sync_no_m();
+        return rt_no_m();
     window_refuse(m, wg, "weft_wg_t");
     int rc = -EPERM;
     if (get_acq(&sched.active) &&
