@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * bench.h: between bench.c (options, timing, what is printed) and work.c (the work). */
+ * bench.h: between bench.c (options, timing, what is printed), work.c and locks.c (the work). */
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
 
@@ -20,6 +20,30 @@ void check(int ok, const char *what);
 int compare(const void *a, const void *b);
 /* The line of a figure, from its n repetitions, which are sorted. */
 void print(const char *name, double *v, int n);
+
+/* A coroutine on a stack of the kind that was asked for. */
+static inline void go(void (*fn)(void *), void *arg)
+{
+    weft_attr_t attr = {.stack = stack};
+    check((stack == WEFT_STACK_PRIVATE ? weft_go(fn, arg) : weft_go_with(&attr, fn, arg)) == 0,
+          "weft_go");
+}
+
+static inline void nothing(void *arg)
+{
+    (void)arg;
+}
+
+/* ---- locks.c ------------------------------------------------------------------- */
+
+void mutex_run(int64_t n);
+void mutex4_run(int64_t n);
+void rlock_run(int64_t n);
+void rwlock_run(int64_t n);
+void wg_run(int64_t n);
+void once_run(int64_t n);
+void sem_run(int64_t n);
+void cond_run(int64_t n);
 
 /* ---- work.c -------------------------------------------------------------------- */
 
