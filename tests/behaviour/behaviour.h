@@ -54,7 +54,7 @@ static inline void run(int which, void (*body)(void))
 }
 
 /* A deadline. */
-static inline int64_t in(int64_t ns)
+static inline int64_t from_now(int64_t ns)
 {
     return weft_now() + ns;
 }

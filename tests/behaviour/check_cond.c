@@ -226,7 +226,7 @@ static void timeout_body(void)
     OK(weft_mutex_lock(&mx) == 0);
     OK(weft_cond_wait_until(&cond, &mx, 1) == -ETIMEDOUT);
     OK(weft_mutex_trylock(&mx) == -EBUSY); /* it is ours again */
-    int64_t until = in(5 * MS);
+    int64_t until = from_now(5 * MS);
     OK(weft_cond_wait_until(&cond, &mx, until) == -ETIMEDOUT);
     OK(weft_now() >= until);
     OK(weft_mutex_trylock(&mx) == -EBUSY);
@@ -243,7 +243,7 @@ static void short_waiter(void *arg)
     int64_t ns = (int64_t)(intptr_t)arg;
     OK(weft_mutex_lock(&mx) == 0);
     waiting++;
-    int rc = weft_cond_wait_until(&cond, &mx, ns != 0 ? in(ns) : 0);
+    int rc = weft_cond_wait_until(&cond, &mx, ns != 0 ? from_now(ns) : 0);
     OK(weft_mutex_unlock(&mx) == 0);
     OK(rc == 0 || rc == -ETIMEDOUT);
     atomic_fetch_add(rc == 0 ? &woken : &late, 1);
@@ -393,7 +393,7 @@ static void once_until_body(void)
     weft_sleep(200 * US);
     int rc = weft_once_do_until(&once, slowly, &plain, 1);
     OK(rc == -ETIMEDOUT || (rc == 0 && plain == 1));
-    OK(weft_once_do_until(&once, slowly, &plain, in(20 * SEC)) == 0);
+    OK(weft_once_do_until(&once, slowly, &plain, from_now(20 * SEC)) == 0);
     EQ(plain, 1);
     OK(weft_wg_wait(&wg) == 0);
 }

@@ -189,7 +189,7 @@ static void nobody_starves_body(void)
     for (int i = 0; i < 4; i++)
         OK(weft_wg_go(&wg, keen_reader, &reads) == 0);
     for (int i = 0; i < 50; i++) {
-        OK(weft_rwmutex_lock_until(&rw, in(20 * SEC)) == 0);
+        OK(weft_rwmutex_lock_until(&rw, from_now(20 * SEC)) == 0);
         OK(weft_rwmutex_unlock(&rw) == 0);
         weft_yield();
     }
@@ -197,11 +197,11 @@ static void nobody_starves_body(void)
         OK(weft_wg_go(&wg, keen_writer, NULL) == 0);
     int before = reads;
     for (int i = 0; i < 50; i++) {
-        OK(weft_rwmutex_rlock_until(&rw, in(20 * SEC)) == 0);
+        OK(weft_rwmutex_rlock_until(&rw, from_now(20 * SEC)) == 0);
         OK(weft_rwmutex_runlock(&rw) == 0);
         weft_yield();
     }
-    for (int64_t end = in(20 * SEC); reads == before && weft_now() < end;)
+    for (int64_t end = from_now(20 * SEC); reads == before && weft_now() < end;)
         weft_yield();
     OK(reads > before);
     stop = true;
@@ -252,7 +252,7 @@ static void past_deadline_body(void)
 static void late_writer(void *arg)
 {
     (void)arg;
-    int64_t until = in(100 * MS);
+    int64_t until = from_now(100 * MS);
     OK(weft_rwmutex_lock_until(&rw, until) == -ETIMEDOUT);
     OK(weft_now() >= until);
     atomic_fetch_add(&order, 1);
@@ -280,7 +280,7 @@ static void writer_gives_up_body(void)
 static void late_reader(void *arg)
 {
     (void)arg;
-    OK(weft_rwmutex_rlock_until(&rw, in(5 * MS)) == -ETIMEDOUT);
+    OK(weft_rwmutex_rlock_until(&rw, from_now(5 * MS)) == -ETIMEDOUT);
 }
 
 static void reader_gives_up_body(void)
@@ -311,7 +311,7 @@ static void *foreign(void *arg)
             plain++;
             OK(weft_rwmutex_unlock(&rw) == 0);
         } else {
-            int rc = weft_rwmutex_rlock_until(&rw, in(100 * SEC));
+            int rc = weft_rwmutex_rlock_until(&rw, from_now(100 * SEC));
             OK(rc == 0);
             OK(weft_rwmutex_runlock(&rw) == 0);
         }

@@ -133,7 +133,7 @@ static void deadline_body(void)
     OK(weft_sem_init(&sem, 2) == 0);
     OK(weft_sem_acquire_until(&sem, 2, 1) == 0);
     OK(weft_sem_acquire_until(&sem, 1, 1) == -ETIMEDOUT);
-    int64_t until = in(5 * MS);
+    int64_t until = from_now(5 * MS);
     OK(weft_sem_acquire_until(&sem, 1, until) == -ETIMEDOUT);
     OK(weft_now() >= until);
     OK(weft_sem_release(&sem, 1) == 0);
@@ -144,7 +144,7 @@ static void greedy(void *arg)
 {
     (void)arg;
     atomic_fetch_add(&count, 1);
-    OK(weft_sem_acquire_until(&sem, 10, in(10 * MS)) == -ETIMEDOUT);
+    OK(weft_sem_acquire_until(&sem, 10, from_now(10 * MS)) == -ETIMEDOUT);
 }
 
 /* One that gives up lets those go that it was in the way of. */
@@ -174,7 +174,7 @@ static void impatient(void *arg)
     for (int i = 0; i < 500; i++) {
         s = s * 1664525u + 1013904223u;
         long n = 1 + (long)(s >> 16) % UNITS;
-        int rc = weft_sem_acquire_until(&sem, n, in((int64_t)(s >> 8) % (200 * US)));
+        int rc = weft_sem_acquire_until(&sem, n, from_now((int64_t)(s >> 8) % (200 * US)));
         OK(rc == 0 || rc == -ETIMEDOUT);
         if (rc != 0) {
             atomic_fetch_add(&timeouts, 1);
@@ -209,8 +209,9 @@ static void just_late(void *arg)
     uint32_t s = (uint32_t)(uintptr_t)arg * 7919 + 3;
     while (!enough) {
         s = s * 1664525u + 1013904223u;
-        int rc = s % 4 == 0 ? weft_sem_try_acquire(&sem, 1)
-                            : weft_sem_acquire_until(&sem, 1, in((int64_t)(s >> 8) % (5 * US)));
+        int rc = s % 4 == 0
+                     ? weft_sem_try_acquire(&sem, 1)
+                     : weft_sem_acquire_until(&sem, 1, from_now((int64_t)(s >> 8) % (5 * US)));
         if (rc == 0) {
             EQ(atomic_fetch_add(&in_use, 1), 0);
             atomic_fetch_sub(&in_use, 1);

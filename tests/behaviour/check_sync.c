@@ -516,7 +516,7 @@ static void past_deadline_body(void)
     OK(weft_wg_wait_until(&wg, 1) == 0);
     OK(weft_wg_add(&wg, 1) == 0);
     OK(weft_wg_wait_until(&wg, 1) == -ETIMEDOUT);
-    int64_t until = in(3 * MS);
+    int64_t until = from_now(3 * MS);
     OK(weft_wg_wait_until(&wg, until) == -ETIMEDOUT);
     OK(weft_now() >= until);
     OK(weft_wg_done(&wg) == 0);
@@ -531,7 +531,7 @@ static void impatient(void *arg)
     uint32_t s = (uint32_t)(uintptr_t)arg * 7919 + 1;
     for (int i = 0; i < 400; i++) {
         s = s * 1664525u + 1013904223u;
-        int rc = weft_mutex_lock_until(&mx, in((int64_t)(s >> 8) % (150 * US)));
+        int rc = weft_mutex_lock_until(&mx, from_now((int64_t)(s >> 8) % (150 * US)));
         OK(rc == 0 || rc == -ETIMEDOUT);
         if (rc != 0) {
             atomic_fetch_add(&gave_up, 1);
@@ -564,7 +564,7 @@ static void lock_until_body(void)
 
 static void late_for_group(void *arg)
 {
-    int rc = weft_wg_wait_until(arg, in((int64_t)(count++ % 40) * 10 * US));
+    int rc = weft_wg_wait_until(arg, from_now((int64_t)(count++ % 40) * 10 * US));
     OK(rc == 0 || rc == -ETIMEDOUT);
 }
 
@@ -604,7 +604,7 @@ static void with_done_body(void)
     OK(weft_wg_go(&wg, last_done, NULL) == 0);
     for (int i = 1; i <= 3000; i++) {
         OK(weft_wg_add(&count_down, 1) == 0);
-        int64_t until = in(i % 64 * 100);
+        int64_t until = from_now(i % 64 * 100);
         go_at = i;
         int rc = weft_wg_wait_until(&count_down, until);
         OK(rc == 0 || rc == -ETIMEDOUT);
