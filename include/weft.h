@@ -172,8 +172,45 @@ WEFT_API int weft_go_with(const weft_attr_t *attr, void (*fn)(void *), void *arg
 /* Let others run first. On a foreign thread: sched_yield(). Parks, never blocks. */
 WEFT_API void weft_yield(void);
 
-/* The caller's id; 0 on a foreign thread. Does not park. */
+/* The caller's id; 0 on a foreign thread. Does not park. A coroutine that has asked, or was started with
+ * attr.id, and main, can be joined and cancelled; their waits cost some nanoseconds more. */
 WEFT_API weft_id_t weft_id(void);
+
+/* End the calling coroutine, from any depth; nothing returns from it. Its keys' destructors are called, a
+ * weft_wg_go() is counted down; what lies on its stack is not cleaned up (C++ destructors do
+ * not run). Main ends so too, and the others go on, until all have ended: that is fatal, as
+ * in Go (runtime.Goexit). Fatal on a foreign thread. */
+WEFT_API void weft_exit(void) __attribute__((__noreturn__));
+
+/* Wait until the coroutine has ended, its keys' destructors included. Any number may wait, and threads that are not
+ * weft's too. 0: it has ended, maybe long ago. -ETIMEDOUT at the deadline (0: none); -EDEADLK,
+ * it is the caller; -ESRCH, no coroutine had that id yet; -ECANCELED, the caller was cancelled, or, on a
+ * foreign thread, the run has ended; -ENOMEM, it goes on, but there was no memory to note its id; -EPERM
+ * outside weft_run(). Parks. */
+WEFT_API int weft_join(weft_id_t id, int64_t deadline);
+
+/* Cancel a coroutine: from now on each of its calls that would have to wait returns -ECANCELED, also the one it
+ * is waiting in; what can be done at once is still done. It is not stopped otherwise: it should
+ * return. Waits in the kernel, and for a processor, are not ended. One that waits for a condition has its
+ * mutex locked again when it returns. Cancelling twice is as once.
+ *   0; -ESRCH, it has ended or never was; -ENOMEM as weft_join(). Does not park. */
+WEFT_API int weft_cancel(weft_id_t id);
+
+/* on != 0: the caller's waits are not cancelled, until the same with 0. For what must be cleaned up, whether
+ * cancelled or not. Returns what was set before, 0 or 1; -EPERM on a foreign thread; -ENOMEM. Does not
+ * park. */
+WEFT_API int weft_cancel_mask(int on);
+
+/* Coroutine-local storage, after POSIX's pthread_key_create(): a key has a value in each coroutine, NULL at
+ * first. When a coroutine ends with one that is not NULL, the destructor, if any, is called with it on
+ * that coroutine, and may park; again, up to 4 times, if it has set values. For coroutines that
+ * are abandoned when main returns the thread in weft_run() calls it: there it must not wait.
+ * create: 0; -EINVAL for a NULL; -EAGAIN, 1024 keys exist (they are for good). set: 0; -EINVAL,
+ * no such key; -ENOMEM; -EPERM on a foreign thread. get: NULL there and for what is not set. None parks. */
+typedef uint32_t weft_key_t;
+WEFT_API int weft_key_create(weft_key_t *key, void (*destructor)(void *));
+WEFT_API int weft_setspecific(weft_key_t key, const void *value);
+WEFT_API void *weft_getspecific(weft_key_t key);
 
 /* Name the running coroutine for dumps and debuggers; copied, 31 bytes at most
  * are kept; NULL or "" takes the name away. -ENOMEM; -EPERM on a foreign thread. */
@@ -247,7 +284,7 @@ WEFT_API int weft_blocking(void *(*fn)(void *), void *arg, void **result);
 WEFT_API int64_t weft_now(void);
 
 /* Sleep for ns nanoseconds, or until the time when; at once for a time that is
- * past. Never early. Returns 0; -EPERM never. Parks. */
+ * past. Returns 0, never early; -ECANCELED, the coroutine was cancelled before. Parks. */
 WEFT_API int weft_sleep(int64_t ns);
 WEFT_API int weft_sleep_until(int64_t when);
 
@@ -294,7 +331,8 @@ WEFT_API weft_chan_t *weft_chan_make(size_t elem_size, size_t capacity);
 WEFT_API weft_chan_t *weft_chan_ref(weft_chan_t *c);
 WEFT_API void weft_chan_unref(weft_chan_t *c);
 
-/* Send *elem. 0; -EPIPE, the channel is closed. c == NULL parks for ever. Parks.
+/* Send *elem. 0; -EPIPE, the channel is closed; -ECANCELED, the coroutine was cancelled, and nothing was
+ * sent, nor received by the calls below. c == NULL parks for ever. Parks.
  * send and recv of a coroutine with a copied stack need memory to wait with if
  * elements are larger than 8 bytes: -ENOMEM, nothing was sent or received. */
 WEFT_API int weft_send(weft_chan_t *c, const void *elem);
@@ -341,8 +379,9 @@ WEFT_API int weft_try_select(weft_case_t *cases, int n);
  *
  * Plain structs, {0} is ready to use, no destructor. Do not copy one in use.
  * One that an abandoned coroutine held or waited for must be zeroed before a
- * later weft_run() uses it. A foreign thread that waits when the run ends gets
- * -ECANCELED; who would have to wait outside weft_run() gets -EPERM. None that others use may lie on
+ * later weft_run() uses it. A coroutine that is cancelled while it waits, or before, gets -ECANCELED and nothing
+ * else, so does a foreign thread that waits when the run ends; who would have to wait outside weft_run() gets
+ * -EPERM. None that others use may lie on
  * a copied stack: to wait for one there, or to wake who does, is fatal, as is weft_wg_go().
  *   What can wait has a twin with a deadline, an absolute time (0: none): -ETIMEDOUT if it
  * would have to wait longer, -ENOMEM if there is no memory for the deadline. What can be done at once
@@ -387,7 +426,8 @@ typedef struct weft_cond {
 /* Go's sync.Cond. wait unlocks mutex, waits for a signal and locks mutex again. 0; -ETIMEDOUT: no
  * signal came in time, or it woke somebody else; -ENOMEM, no memory for the deadline: the mutex is the
  * caller's with each of them. -EPERM outside weft_run(), -ENOSYS in a forked child: it was never
- * unlocked. -ECANCELED, on a foreign thread, the run has ended: it is *not* the caller's. Nothing
+ * unlocked. -ECANCELED: a coroutine was cancelled, and the mutex is its own; or, on a foreign thread, the run has
+ * ended: it is *not* the caller's. Nothing
  * else ends a wait, but what was waited for may be untrue again by then: wait in a loop. signal wakes
  * the one that has waited longest, broadcast all that wait; neither needs the mutex, neither parks. Who
  * has begun to wait is there for a signal that comes after it has let go of the mutex. 0. The object may
@@ -451,7 +491,7 @@ WEFT_API int weft_wg_go(weft_wg_t *wg, void (*fn)(void *), void *arg);
 enum { WEFT_READ = 1, WEFT_WRITE = 2 };
 
 /* Errors: the system call's; -ETIMEDOUT, the descriptor's deadline has passed;
- * -ECANCELED, it was closed by weft_close() meanwhile. A write to a socket or pipe without
+ * -ECANCELED, it was closed by weft_close() meanwhile, or the caller was cancelled. A write to a socket or pipe without
  * reader returns -EPIPE; sockets never raise SIGPIPE. Park. */
 WEFT_API ssize_t weft_read(int fd, void *buf, size_t len);
 WEFT_API ssize_t weft_write(int fd, const void *buf, size_t len);

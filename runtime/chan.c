@@ -155,12 +155,12 @@ void chan_abandon(M *m, Wait *w)
         chan_forget(m, w->on, w);
 }
 
-/* A foreign thread was sent home by the end of the run. A waker may have been
+/* Cancelled; or a foreign thread was sent home by the end of the run. In the second case a waker may have been
  * at it at the same time; then the exchange has taken place. The channel is
  * there: either our Wait still has its reference, or our caller has one. */
 static int chan_cancelled(M *m, weft_chan_t *c, Wait *w)
 {
-    if (chan_forget(m, c, w))
+    if (chan_forget(m, c, w) || (m->g->flags & G_FOREIGN) == 0)
         return m->g->result;
     foreign_settle(m);
     return w->result;
@@ -190,10 +190,12 @@ static __attribute__((noinline)) int chan_park_odd(M *m, weft_chan_t *c, enum Re
 {
     G *g = m->g;
     g->result = 0;
-    m = sched_park_unlock(m, why, &c->lock);
+    m = sched_park_until_unlock(m, why, &c->lock, 0);
     if (likely(g->result == 0)) /* wakers leave it alone, cancellation does not */
         return chan_parked(m);
     int rc = chan_cancelled(m, c, &g->wait);
+    if (window_copied(g))
+        bounce_out(g, NULL, NULL);
     rt_leave(m);
     return rc;
 }
@@ -210,7 +212,9 @@ static inline int chan_park(M *m, weft_chan_t *c, ChanQueue *q, void *elem, enum
     }
     w->g = g;
     w->elem = elem;
-    w->select = false;
+    w->select = wait_contested(g, 0);
+    if (unlikely(w->select))
+        wait_begin(g);
     chan_enqueue(c, q, w);
     if (sched_parks_last(g))
         return sched_park_last(m, why, &c->lock);
@@ -255,12 +259,14 @@ static inline int chan_wait(M *m, weft_chan_t *c, ChanQueue *q, void *elem, enum
     return chan_park(m, c, q, elem, why);
 }
 
-/* A NULL channel: nobody comes. Only a foreign thread returns, when the run ends. */
+/* A NULL channel: nobody comes. Who is cancelled returns, and a foreign thread when the run ends. */
 static __attribute__((noinline)) int chan_wait_nil(M *m, enum Reason why)
 {
     int rc = -EPERM;
     if (get_acq(&sched.active)) {
-        m = sched_park(m, why, NULL, NULL);
+        if (wait_contested(m->g, 0))
+            wait_begin(m->g);
+        m = sched_park_until(m, why, NULL, NULL, 0);
         rc = m->g->result;
     }
     rt_leave(m);

@@ -63,6 +63,7 @@ enum Rank {
     RANK_CHAN,   /* a channel */
     RANK_LOT,    /* a bucket of the address-keyed wait table */
     RANK_FD,     /* a descriptor's record */
+    RANK_KNOWN,  /* coroutines by id: one of several lists */
     RANK_CLAIM,  /* the right to start an idle timer: timer.c */
     RANK_TIMERS, /* a P's timer heap */
     RANK_SCHED,  /* sched.lock */
@@ -96,6 +97,7 @@ enum Reason {
     WHY_COND,
     WHY_SEM,
     WHY_IO,
+    WHY_JOIN,
     WHY_YIELD,
     WHY_START,     /* never ran yet */
     WHY_PREEMPTED, /* runnable, its slice was over */
@@ -185,6 +187,7 @@ enum {
     G_OWN = 64,           /* (c) the runtime's: not counted, not shown */
     G_COPIED = 128,       /* (c) until it ends: its stack shares a window: copystack.c */
     G_UNGUARDED = 256,    /* from its first run on: its stack has no guard, stack.c */
+    G_KNOWN = 512,        /* it may be cancelled: known.c */
     G_PARKS_ODDLY = G_FOREIGN | G_PINNED | G_UNPREEMPTIBLE | G_UNGUARDED
 };
 
@@ -215,10 +218,10 @@ struct G {
     uint32_t ncases;        /* (m) Waits in cases */
     uint64_t id;            /* (c) */
     void *spawn_pc;         /* (c) return address of weft_go */
-    char *name;             /* (m) allocated, or NULL */
-    Wait *cases;            /* (m) its block, kept for the next wait: bounce.c */
-    int64_t since;          /* (m) P's coarse clock when it parked */
-    uint32_t block_size;    /* (window's lock) 0: no block */
+    struct Extra *x;     /* (m) what few have, or NULL: known.h; dumps look under coro_lock_all() */
+    Wait *cases;         /* (m) its block, kept for the next wait: bounce.c */
+    int64_t since;       /* (m) P's coarse clock when it parked */
+    uint32_t block_size; /* (window's lock) 0: no block */
     Wait wait;
     union {
         TimerHead timer; /* sleep and deadlines */
@@ -457,6 +460,7 @@ extern struct Sched sched;
 
 #include "scheduler.h" /* what runs next */
 #include "life.h"      /* coroutines, Ms and Ps come and go */
+#include "known.h"     /* coroutines that somebody knows by their id */
 #include "stacks.h"    /* stacks, private and copied */
 #include "base.h"      /* what every file needs; last, as it calls the others */
 
