@@ -588,7 +588,7 @@ WEFT_API int weft_signal_stop(weft_chan_t *c);
  * backtrace. 0; -EBADF; -EPERM outside weft_run(). Does not park; blocks the thread while it writes. */
 WEFT_API int weft_dump(int fd);
 
-typedef struct weft_stats {
+typedef struct weft_counters {
     uint64_t coroutines;   /* alive now, main included */
     uint64_t runnable;     /* waiting in a run queue now */
     uint64_t threads;      /* weft's threads now */
