@@ -317,7 +317,10 @@ WEFT_API int weft_timer_reset(weft_timer_t *t, int64_t when);
  * Go's channels; elements are copied by value. elem may be NULL: a sender
  * sends zero bytes, a receiver discards. It may lie on a copied stack. Every
  * operation touches the channel for the last time before its effect can be seen,
- * so that a peer may drop the last reference at once. */
+ * so that a peer may drop the last reference at once.
+ *
+ * <weft/typed.h> makes channels of one type of element, with ends that only send or only
+ * receive, which the compiler checks. */
 
 typedef struct weft_chan weft_chan_t;
 
