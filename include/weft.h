@@ -480,6 +480,56 @@ WEFT_API int weft_wg_wait_until(weft_wg_t *wg, int64_t deadline);
  * the counter is then as before. */
 WEFT_API int weft_wg_go(weft_wg_t *wg, void (*fn)(void *), void *arg);
 
+/* ---- contexts ---------------------------------------------------------------
+ *
+ * Go's contexts: what a piece of work and all that is done for it share. A tree: with what is cancelled,
+ * everything below it is. A context says when to stop, and stops nobody: who waits, waits for its
+ * channel as well (weft_select()). None of these calls parks.
+ *
+ * They may be made without weft_run(), but for a deadline that is to come, and contexts outlive a run.
+ * Deadlines do not: what has one that has not passed when the run ends is cancelled then. */
+
+typedef struct weft_ctx weft_ctx_t;
+
+/* The root of all contexts: has no value, is never cancelled, and need not be unref'd. */
+WEFT_API weft_ctx_t *weft_ctx_background(void);
+
+/* A child of parent, with one reference, the caller's; it keeps its parent. NULL: no memory; parent is
+ * NULL; in a forked child. One whose parent is cancelled already is cancelled from the start, with the
+ * parent's error and cause.
+ *   deadline: when it comes the context is cancelled with -ETIMEDOUT; 0: none; a past one: at
+ * once. One that is not before those above is not needed. NULL also outside weft_run(), for one to come.
+ * A context that nobody has any more does not wait for its deadline.
+ *   value: what weft_ctx_value() finds for key, which is compared as a pointer: let it be the address of a
+ * static variable of yours. NULL if key is NULL. Who gives the value sees that it lives as long. */
+WEFT_API weft_ctx_t *weft_ctx_with_cancel(weft_ctx_t *parent);
+WEFT_API weft_ctx_t *weft_ctx_with_deadline(weft_ctx_t *parent, int64_t deadline);
+WEFT_API weft_ctx_t *weft_ctx_with_value(weft_ctx_t *parent, const void *key, void *value);
+
+/* Cancel ctx and all below it; on return they are, unless another call is about it. cause: a negative errno
+ * value for weft_ctx_cause(); 0: -ECANCELED. The first one counts, a second changes nothing. 0; -EINVAL: ctx is
+ * NULL, the background or made by with_value, or cause is positive; -ENOSYS in a forked child, -ENOMEM. */
+WEFT_API int weft_ctx_cancel(weft_ctx_t *ctx, int cause);
+
+/* Is it cancelled? 0: no. -ECANCELED, or -ETIMEDOUT by a deadline. cause: what the first cancel said; -ETIMEDOUT.
+ * They say 0 as long as the channel is open, and nothing else once it is closed. -EINVAL: NULL. */
+WEFT_API int weft_ctx_err(weft_ctx_t *ctx);
+WEFT_API int weft_ctx_cause(weft_ctx_t *ctx);
+
+/* A channel of elements of 0 bytes that is closed when ctx is cancelled; nobody else may send or close. It is lent:
+ * for as long as the caller has ctx; weft_chan_ref() keeps it longer, but once ctx has no references it
+ * will not be closed any more. NULL, which is never ready: nothing can cancel ctx. */
+WEFT_API weft_chan_t *weft_ctx_done(weft_ctx_t *ctx);
+
+/* The value for key of ctx, or of the nearest above that has one; NULL: none. Takes a step for each context on the
+ * way. */
+WEFT_API void *weft_ctx_value(weft_ctx_t *ctx, const void *key);
+
+/* Take and drop references; the last one frees, and lets go of the parent. ref returns ctx. NULL and
+ * the background are let be. To unref without cancelling is right, unlike in Go. */
+WEFT_API weft_ctx_t *weft_ctx_ref(weft_ctx_t *ctx);
+WEFT_API void weft_ctx_unref(weft_ctx_t *ctx);
+
 /* ---- I/O --------------------------------------------------------------------
  *
  * Plain file descriptors; the calls look like the system calls of their names

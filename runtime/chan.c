@@ -64,6 +64,29 @@ static void chan_leave(M *m)
         rt_leave(m);
 }
 
+/* A channel with `bytes` in buf, of which the elements take the first; one reference. */
+weft_chan_t *chan_new(uint32_t elem_size, size_t cap, size_t bytes)
+{
+    weft_chan_t *c = rt_alloc(sizeof *c + bytes);
+    if (likely(c != NULL)) {
+        memset(c, 0, sizeof *c);
+        c->elem_size = elem_size;
+        c->cap = cap;
+        c->bytes = elem_size * cap;
+        c->refs = 1;
+    }
+    return c;
+}
+
+void chan_release(M *m, weft_chan_t *c)
+{
+    lock_acquire(m, &c->lock, RANK_CHAN);
+    bool last = --c->refs == 0;
+    lock_release(&c->lock);
+    if (last)
+        rt_free(c);
+}
+
 weft_chan_t *weft_chan_make(size_t elem_size, size_t capacity)
 {
     size_t bytes, total;
@@ -74,14 +97,7 @@ weft_chan_t *weft_chan_make(size_t elem_size, size_t capacity)
     M *m = rt_enter();
     if (unlikely(m == NULL))
         return NULL;
-    weft_chan_t *c = rt_alloc(total);
-    if (likely(c != NULL)) {
-        memset(c, 0, sizeof *c);
-        c->elem_size = (uint32_t)elem_size;
-        c->cap = capacity;
-        c->bytes = bytes;
-        c->refs = 1;
-    }
+    weft_chan_t *c = chan_new((uint32_t)elem_size, capacity, bytes);
     rt_leave(m);
     return c;
 }
@@ -105,11 +121,7 @@ void weft_chan_unref(weft_chan_t *c)
     if (c == NULL)
         return;
     M *m = chan_enter("weft_chan_unref");
-    lock_acquire(m, &c->lock, RANK_CHAN);
-    bool last = --c->refs == 0;
-    lock_release(&c->lock);
-    if (last)
-        rt_free(c);
+    chan_release(m, c);
     chan_leave(m);
 }
 
@@ -374,6 +386,19 @@ static void chan_drain(weft_chan_t *c, ChanQueue *q, int result, GList *list)
     }
 }
 
+bool chan_shut(M *m, weft_chan_t *c, GList *ready)
+{
+    lock_acquire(m, &c->lock, RANK_CHAN);
+    bool open = !get(&c->closed);
+    if (likely(open)) {
+        set_rel(&c->closed, true); /* before the queues are emptied: see chan_may_send() */
+        chan_drain(c, &c->recvq, 0, ready);
+        chan_drain(c, &c->sendq, -EPIPE, ready);
+    }
+    lock_release(&c->lock);
+    return open;
+}
+
 int weft_chan_close(weft_chan_t *c)
 {
     M *m = rt_enter();
@@ -383,15 +408,8 @@ int weft_chan_close(weft_chan_t *c)
         fatal("close of nil channel");
     m = chaos_yield(m, 8);
     GList list = {NULL, NULL};
-    lock_acquire(m, &c->lock, RANK_CHAN);
-    if (unlikely(get(&c->closed))) {
-        lock_release(&c->lock);
+    if (unlikely(!chan_shut(m, c, &list)))
         fatal("close of closed channel");
-    }
-    set_rel(&c->closed, true); /* before the queues are emptied: see chan_may_send() */
-    chan_drain(c, &c->recvq, 0, &list);
-    chan_drain(c, &c->sendq, -EPIPE, &list);
-    lock_release(&c->lock);
 
     /* The first of them next, the others behind what is queued: FIFO all the same. */
     G *next, *g = list.head;

@@ -60,6 +60,7 @@ typedef struct Window Window;
 
 enum Rank {
     RANK_LIFE,   /* weft_run's start and stop */
+    RANK_CTX,    /* a context */
     RANK_CHAN,   /* a channel */
     RANK_LOT,    /* a bucket of the address-keyed wait table */
     RANK_FD,     /* a descriptor's record */
@@ -138,7 +139,10 @@ typedef struct Timer Timer;
  *   t->heap is set, neither can be gone.
  * - every function is called without a lock on a copy of its Timer, which is out
  *   of its heap already. It must not park. What arg points to must be
- *   type-stable, or the copy must be all it needs. */
+ *   type-stable, or the copy must be all it needs, or the timer owns a reference
+ *   to it, which goes to who takes it out of its heap: refs.h. For the last, fn:
+ *   if not NULL it is called with arg, without a lock, in place of fire when the
+ *   run ends before. */
 typedef void TimerFire(M *m, Timer *copy);
 
 /* What a heap needs of a timer. A G has no more of one: there may be millions. */
