@@ -134,7 +134,8 @@ WEFT_API int weft_procs(int n);
  * share a window. After a second in the kernel one line on standard error names it and who waits.
  *
  * Refused with a fatal line on a copied stack: a mutex, a wait group or another object of "sync" that somebody is
- * about to wait for, a weft_wg_t that weft_wg_go() is given, a weft_timer_t that is started or reset.
+ * about to wait for, a weft_wg_t that weft_wg_go() is given, a weft_group_t that weft_group_go() is given, a
+ * weft_timer_t that is started or reset.
  * WEFT_DEBUG=stackshare gives each copied stack a window of its own (16 MiB), inaccessible while its
  * coroutine is parked, and names who touches it and whose it is. When no memory is left for a
  * block, a coroutine waits for it. weft_stack(7) has more. */
@@ -529,6 +530,39 @@ WEFT_API void *weft_ctx_value(weft_ctx_t *ctx, const void *key);
  * the background are let be. To unref without cancelling is right, unlike in Go. */
 WEFT_API weft_ctx_t *weft_ctx_ref(weft_ctx_t *ctx);
 WEFT_API void weft_ctx_unref(weft_ctx_t *ctx);
+
+/* ---- groups -----------------------------------------------------------------
+ *
+ * golang.org/x/sync/errgroup: coroutines that work on one thing, of which the first error counts. Zeroed, ready to
+ * use; what is said of the objects of "sync" holds, and of weft_wg_t: none is started from outside of the group while
+ * somebody waits. For one thing only: the error stays. */
+
+typedef struct weft_group {
+    uint64_t opaque[16];
+} weft_group_t;
+
+/* fn(arg) in a new coroutine of g; what it returns is its error, 0: none. (One that leaves by weft_exit() has none.)
+ * While as many as the limit run it waits for one to end. 0; -EINVAL: g or fn is NULL; errors as weft_go();
+ * -ETIMEDOUT, -ENOMEM for the deadline; -ECANCELED, on a foreign thread, the run has ended: g is then as
+ * before. Parks at the limit. */
+WEFT_API int weft_group_go(weft_group_t *g, int (*fn)(void *), void *arg);
+WEFT_API int weft_group_go_until(weft_group_t *g, int (*fn)(void *), void *arg, int64_t deadline);
+
+/* No more than n at once from now on; n < 0: any number, as at first. With n == 0 none can be started. -EBUSY: some
+ * run, or somebody waits to start one; -EINVAL: g is NULL. Nobody may use g meanwhile. Does not park. */
+WEFT_API int weft_group_limit(weft_group_t *g, int n);
+
+/* Wait until all have ended. The first error, whatever it is, or 0; then the group's context is cancelled and
+ * released. -ETIMEDOUT, which may also be an error of theirs, -ENOMEM: as other waits, and nothing has
+ * changed; -EINVAL: g is NULL. Parks. */
+WEFT_API int weft_group_wait(weft_group_t *g);
+WEFT_API int weft_group_wait_until(weft_group_t *g, int64_t deadline);
+
+/* The context of g, made by the first call, before the first weft_group_go(), and lent until weft_group_wait()
+ * returns. Cancelled by the first error, which is the cause if it is negative, and at last by the wait. Nobody
+ * is stopped by that: functions that are to stop early look at it. NULL: no memory; g is NULL. Does
+ * not park. */
+WEFT_API weft_ctx_t *weft_group_context(weft_group_t *g);
 
 /* ---- I/O --------------------------------------------------------------------
  *

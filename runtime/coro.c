@@ -371,6 +371,8 @@ WEFT_NO_TSAN static __attribute__((noinline)) _Noreturn void coro_finish(void)
     G *g = m->g;
     if (unlikely(g->x != NULL))
         m = coro_end_known(m);
+    if (unlikely(g->flags & G_GROUP))
+        group_leave(g->wg);
     if (g->wg != NULL)
         weft_wg_done(g->wg);
     sched_exit(m);

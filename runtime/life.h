@@ -97,6 +97,9 @@ void signal_fini(void);   /* end of a run: nobody listens */
 void signal_forked(void); /* (signal) in the child: the handlers that were there before */
 void child_fini(void);    /* end of a run, before stacks are freed */
 
+/* group.c */
+void group_leave(weft_wg_t *wg); /* G_GROUP: before the group's wg is counted down */
+
 /* lot.c: wait on an address */
 void lot_reset(void); /* end of a run: nobody waits */
 

@@ -192,6 +192,7 @@ enum {
     G_COPIED = 128,       /* (c) until it ends: its stack shares a window: copystack.c */
     G_UNGUARDED = 256,    /* from its first run on: its stack has no guard, stack.c */
     G_KNOWN = 512,        /* it may be cancelled: known.c */
+    G_GROUP = 1024,       /* (c) wg is a weft_group_t's */
     G_PARKS_ODDLY = G_FOREIGN | G_PINNED | G_UNPREEMPTIBLE | G_UNGUARDED
 };
 
@@ -205,7 +206,7 @@ struct G {
         void *arg;   /* (c) until then; nobody else reads it */
         void *block; /* (window's lock) copied: for its stack, while that is not in the window */
     };
-    weft_wg_t *wg;          /* (c) weft_wg_go: counted down when fn has returned; or NULL */
+    weft_wg_t *wg; /* (c) weft_wg_go: counted down when fn has returned; or NULL. G_GROUP */
     _Atomic uint64_t claim; /* (a) serial << 1 | claimed: see wait_claim() */
     Wait *woke;             /* (w) the wait that was granted */
     _Atomic uint8_t state;  /* (m), and (w) on waking; read racily by dumps */
@@ -228,7 +229,8 @@ struct G {
     uint32_t block_size; /* (window's lock) 0: no block */
     Wait wait;
     union {
-        TimerHead timer; /* sleep and deadlines */
+        TimerHead timer;         /* sleep and deadlines */
+        int (*group_fn)(void *); /* (c) until it has begun to run: group.c */
         void *
             place; /* (m) in a wait for a channel without one (timer.when): the receiver's element, bounce.c */
     };
