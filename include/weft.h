@@ -148,17 +148,21 @@ enum { WEFT_STACK_PRIVATE = 1, WEFT_STACK_COPIED = 2 };
 
 /* 64-bit and never reused in the life of the process; 1 is main. */
 typedef uint64_t weft_id_t;
+typedef struct weft_ctx weft_ctx_t; /* see "Contexts" */
 
 enum { WEFT_MOVABLE = 1 }; /* weft_attr_t.flags: see "Preemption" */
 
 typedef struct weft_attr {
-    const char *name;  /* copied, 31 bytes at most are kept; NULL: none */
-    int stack;         /* WEFT_STACK_*; 0: the configuration's. See "Stacks" */
-    size_t stack_max;  /* bytes; 0: the configuration's. Private: 16 KiB to 64 MiB, rounded up;
+    const char *name; /* copied, 31 bytes at most are kept; NULL: none */
+    int stack;        /* WEFT_STACK_*; 0: the configuration's. See "Stacks" */
+    size_t stack_max; /* bytes; 0: the configuration's. Private: 16 KiB to 64 MiB, rounded up;
                           copied: up to 1 GiB, which it has anyway */
-    unsigned flags;    /* 0 or WEFT_MOVABLE */
-    weft_id_t *id;     /* out: the new coroutine's id, set before it can run; or NULL */
-    void *reserved[8]; /* 0 */
+    unsigned flags;   /* 0 or WEFT_MOVABLE */
+    weft_id_t *id;    /* out: the new coroutine's id, set before it can run; or NULL */
+    weft_ctx_t *
+        ctx; /* when this context is cancelled so is the coroutine, as by weft_cancel(); one that is
+                          cancelled already cancels it from the start. It keeps the context. NULL: none */
+    void *reserved[7]; /* 0 */
 } weft_attr_t;
 
 /* Start fn(arg) in a new coroutine. It runs later, perhaps on another thread;
@@ -489,8 +493,6 @@ WEFT_API int weft_wg_go(weft_wg_t *wg, void (*fn)(void *), void *arg);
  *
  * They may be made without weft_run(), but for a deadline that is to come, and contexts outlive a run.
  * Deadlines do not: what has one that has not passed when the run ends is cancelled then. */
-
-typedef struct weft_ctx weft_ctx_t;
 
 /* The root of all contexts: has no value, is never cancelled, and need not be unref'd. */
 WEFT_API weft_ctx_t *weft_ctx_background(void);

@@ -245,7 +245,7 @@ static void set_name(Extra *x, const char *name)
 
 static bool wants_extra(const weft_attr_t *attr)
 {
-    return attr->id != NULL || (attr->name != NULL && *attr->name != '\0');
+    return attr->id != NULL || attr->ctx != NULL || (attr->name != NULL && *attr->name != '\0');
 }
 
 /* A new coroutine's. */
@@ -255,10 +255,12 @@ static void use_attr(M *m, G *g, const weft_attr_t *attr)
         g->flags |= G_MOVABLE;
     if (attr->name != NULL && *attr->name != '\0')
         set_name(g->x, attr->name);
-    if (attr->id != NULL) {
+    if (attr->id != NULL)
         *attr->id = g->id;
+    if (attr->id != NULL || attr->ctx != NULL)
         known_add(m, g);
-    }
+    if (attr->ctx != NULL && ctx_bind(m, attr->ctx, &g->x->ctx, g->id) != 0)
+        cancel_coroutine(m, g->id); /* it is over already */
 }
 
 static int check_attr(const weft_attr_t *attr)
@@ -355,6 +357,7 @@ static __attribute__((noinline)) M *coro_end_known(M *m)
         keys_end(g);
         m = rt_enter();
     }
+    ctx_unbind(m, &g->x->ctx);
     if (g->x->listed)
         known_end(m, g);
     return m;

@@ -29,9 +29,6 @@
  *
  * Lock: RANK_CTX, one at a time; under it a channel's, or a timer heap's. Coroutines are woken and cancelled
  * after the unlock. */
-#include "ctx.h"
-
-#include "cancel.h"
 #include "chan.h"
 #include "refs.h"
 #include "sync.h"

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * ctx.h: contexts and the coroutines that end with them. */
+ * ctx.h: contexts and the coroutines that end with them. Part of rt.h. */
 #ifndef WEFT_CTX_H
 #define WEFT_CTX_H
-
-#include "rt.h"
 
 typedef struct CtxScope CtxScope;
 

@@ -16,6 +16,7 @@ typedef struct Extra {
     char name[NAME_MAX_LEN + 1]; /* coro_lock_all(); "": none */
     uint32_t nvalues;            /* (m) */
     void **values;               /* (m) keys.c, by key */
+    CtxCoro ctx;                 /* ctx.c: whose end is its own */
 } Extra;
 
 /* (m), or who makes g: g's, made if it has none. NULL: no memory. */

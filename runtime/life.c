@@ -223,6 +223,8 @@ static void abandon(G *g, void *arg)
     for (uint32_t i = 0; i < g->ncases; i++)
         chan_abandon(m, &g->cases[i]);
     keys_end(g);
+    if (g->x != NULL)
+        ctx_unbind(m, &g->x->ctx);
 }
 
 /* Main, to its end. */

@@ -466,6 +466,7 @@ extern struct Sched sched;
 
 #include "scheduler.h" /* what runs next */
 #include "life.h"      /* coroutines, Ms and Ps come and go */
+#include "ctx.h"       /* coroutines that end with a context */
 #include "known.h"     /* coroutines that somebody knows by their id */
 #include "stacks.h"    /* stacks, private and copied */
 #include "base.h"      /* what every file needs; last, as it calls the others */

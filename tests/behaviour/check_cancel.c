@@ -401,6 +401,87 @@ static void foreign_body(void)
     weft_chan_unref(answer);
 }
 
+/* ---- with a context ------------------------------------------------------------------------------- */
+
+static void until_over(void *arg)
+{
+    (void)arg;
+    count++;
+    EQ(weft_recv(ask, NULL), -ECANCELED);
+    EQ(weft_sleep(1000 * SEC), -ECANCELED);
+    count += 100;
+}
+
+static weft_id_t spawn_with(weft_ctx_t *ctx, bool id)
+{
+    weft_id_t given = 0;
+    weft_attr_t attr = {.id = id ? &given : NULL, .ctx = ctx};
+    EQ(weft_go_with(&attr, until_over, NULL), 0);
+    return given;
+}
+
+/* Those below, too, and those that come later; not those whose context goes on. */
+static void ctx_body(void)
+{
+    weft_id_t ids[20];
+    reset();
+    OK((ask = weft_chan_make(0, 0)) != NULL);
+    weft_ctx_t *top = weft_ctx_with_cancel(weft_ctx_background());
+    weft_ctx_t *sub = weft_ctx_with_value(top, &count, NULL);
+    weft_ctx_t *sub_sub = weft_ctx_with_cancel(sub);
+    weft_ctx_t *other = weft_ctx_with_cancel(weft_ctx_background());
+    OK(top != NULL && sub != NULL && sub_sub != NULL && other != NULL);
+    for (int i = 0; i < 20; i++)
+        ids[i] = spawn_with(i % 3 == 0 ? top : i % 3 == 1 ? sub : sub_sub, true);
+    weft_id_t late = spawn_with(other, true);
+    while (count < 21)
+        weft_yield();
+    weft_ctx_unref(sub); /* the coroutines keep them */
+    weft_ctx_unref(sub_sub);
+    weft_sleep(2 * MS);
+    EQ(count, 21);
+    EQ(weft_ctx_cancel(top, -EIO), 0);
+    for (int i = 0; i < 20; i++)
+        EQ(weft_join(ids[i], 0), 0);
+    EQ(count, 2021);
+    EQ(weft_join(spawn_with(top, true), 0), 0); /* from the start */
+    EQ(count, 2122);
+    spawn_with(other, false);
+    spawn_with(weft_ctx_background(), false); /* for ever */
+    EQ(weft_join(late, from_now(1 * MS)), -ETIMEDOUT);
+    EQ(weft_ctx_cancel(other, 0), 0);
+    EQ(weft_join(late, 0), 0);
+    while (count < 2324)
+        weft_yield();
+    weft_ctx_unref(top);
+    weft_ctx_unref(other);
+    while (weft_num_coroutines() > 2)
+        weft_yield();
+}
+
+/* A deadline; and many that end against it. */
+static void ctx_deadline_body(void)
+{
+    reset();
+    OK((ask = weft_chan_make(0, 0)) != NULL);
+    for (int i = 0; i < 20; i++) {
+        weft_id_t ids[20];
+        weft_ctx_t *ctx = weft_ctx_with_deadline(weft_ctx_background(), from_now(i * 20 * US));
+        OK(ctx != NULL);
+        for (int j = 0; j < 20; j++)
+            ids[j] = spawn_with(ctx, true);
+        for (int j = 0; j < i; j++) {
+            int rc = weft_cancel(ids[j]);
+            OK(rc == 0 || rc == -ESRCH);
+        }
+        weft_ctx_unref(ctx);
+        for (int j = 0; j < 20; j++)
+            EQ(weft_join(ids[j], 0), 0);
+    }
+    EQ(count, 20 * 20 * 101);
+    weft_chan_unref(ask);
+}
+
 /* ---- against a waker: it is one or the other ------------------------------------------------------ */
 
 enum { RACES = 3000 };
@@ -448,7 +529,8 @@ static void race_body(void)
     EQ(cancelled, RACES - n);
 }
 
-static void (*const bodies[])(void) = {each_body, at_once_body, mask_body, foreign_body, race_body};
+static void (*const bodies[])(void) = {each_body, at_once_body,      mask_body, foreign_body,
+                                       ctx_body,  ctx_deadline_body, race_body};
 enum { BODIES = sizeof bodies / sizeof bodies[0] };
 
 START_TEST(each)

@@ -4,9 +4,7 @@
  *
  * cancel_coroutine() is ours (--wrap), and only notes whom it was to cancel. What is bound lies on the heap and
  * is freed as soon as it is unbound. */
-#include "ctx.h"
-
-#include "cancel.h"
+#include "rt.h"
 #include "tests/behaviour/behaviour.h"
 
 enum { MOST = 4096 };
