@@ -183,13 +183,14 @@ WEFT_API weft_id_t weft_id(void);
 
 /* End the calling coroutine, from any depth; nothing returns from it. Its keys' destructors are called, a
  * weft_wg_go() is counted down; what lies on its stack is not cleaned up (C++ destructors do
- * not run). Main ends so too, and the others go on, until all have ended: that is fatal, as
- * in Go (runtime.Goexit). Fatal on a foreign thread. */
+ * not run), nor is a weft_once_do() that it is in. Main ends so too, and the others go on, until all have
+ * ended: that is fatal, as in Go (runtime.Goexit). Fatal on a foreign thread, and in a destructor that is called at
+ * the end of a run. */
 WEFT_API void weft_exit(void) __attribute__((__noreturn__));
 
 /* Wait until the coroutine has ended, its keys' destructors included. Any number may wait, and threads that are not
  * weft's too. 0: it has ended, maybe long ago. -ETIMEDOUT at the deadline (0: none); -EDEADLK,
- * it is the caller; -ESRCH, no coroutine had that id yet; -ECANCELED, the caller was cancelled, or, on a
+ * it is the caller; -ESRCH, id is 0 or far beyond those that were given out; -ECANCELED, the caller was cancelled, or, on a
  * foreign thread, the run has ended; -ENOMEM, it goes on, but there was no memory to note its id; -EPERM
  * outside weft_run(). Parks. */
 WEFT_API int weft_join(weft_id_t id, int64_t deadline);
@@ -197,7 +198,7 @@ WEFT_API int weft_join(weft_id_t id, int64_t deadline);
 /* Cancel a coroutine: from now on each of its calls that would have to wait returns -ECANCELED, also the one it
  * is waiting in; what can be done at once is still done. It is not stopped otherwise: it should
  * return. Waits in the kernel, and for a processor, are not ended. One that waits for a condition has its
- * mutex locked again when it returns. Cancelling twice is as once.
+ * mutex locked again when it returns. Cancelling twice is as once. (Main is coroutine 1 in every run.)
  *   0; -ESRCH, it has ended or never was; -ENOMEM as weft_join(). Does not park. */
 WEFT_API int weft_cancel(weft_id_t id);
 
@@ -209,7 +210,8 @@ WEFT_API int weft_cancel_mask(int on);
 /* Coroutine-local storage, after POSIX's pthread_key_create(): a key has a value in each coroutine, NULL at
  * first. When a coroutine ends with one that is not NULL, the destructor, if any, is called with it on
  * that coroutine, and may park; again, up to 4 times, if it has set values. For coroutines that
- * are abandoned when main returns the thread in weft_run() calls it: there it must not wait.
+ * are abandoned when main returns the thread in weft_run() calls it: there calls that would have to wait
+ * fail, and values on a copied stack are not there any more. Destructors are not cancelled.
  * create: 0; -EINVAL for a NULL; -EAGAIN, 1024 keys exist (they are for good). set: 0; -EINVAL,
  * no such key; -ENOMEM; -EPERM on a foreign thread. get: NULL there and for what is not set. None parks. */
 typedef uint32_t weft_key_t;
@@ -376,7 +378,7 @@ typedef struct weft_case {
 
 /* Do exactly one of n operations, chosen at random among those that are ready;
  * park while none is. A send on a closed channel is ready. Returns the index
- * of the case done; -ETIMEDOUT; -EINVAL for an unknown op, a negative n or
+ * of the case done; -ETIMEDOUT; -ECANCELED, the coroutine was cancelled; -EINVAL for an unknown op, a negative n or
  * more than 65536 cases; -ENOMEM. With n == 0 it waits for the deadline. The
  * elements of cases that lost are not touched. Parks. */
 WEFT_API int weft_select(weft_case_t *cases, int n, int64_t deadline);
@@ -618,7 +620,7 @@ WEFT_API int weft_connect(int fd, const struct sockaddr *sa, socklen_t len);
  * -EHOSTUNREACH if the name does not resolve, -EINVAL for a port out of range. */
 WEFT_API int weft_listen_tcp(const char *host, int port, int backlog);
 /* Connect to host:port, trying each address in turn until the deadline, which is kept also while a
- * name is looked up (save outside weft_run()). TCP_NODELAY is set. -ETIMEDOUT; -EHOSTUNREACH if the
+ * name is looked up (save outside weft_run()). TCP_NODELAY is set. -ETIMEDOUT; -ECANCELED; -EHOSTUNREACH if the
  * name does not resolve; -EINVAL, a port out of range or a negative deadline; connect(2)'s.
  * Parks. */
 WEFT_API int weft_dial_tcp(const char *host, int port, int64_t deadline);

@@ -181,10 +181,27 @@ static int chan_cancelled(M *m, weft_chan_t *c, Wait *w)
 /* A call that has to wait ends with one of the functions below, in tail position and with no
  * address of a variable given away, so that nothing of it lies on the stack of who waits. */
 
+/* Not granted. c may be gone on return. */
+static __attribute__((noinline)) int chan_not_granted(M *m)
+{
+    G *g = m->g;
+    int rc = chan_cancelled(m, g->wait.on, &g->wait);
+    g->flags &= (uint16_t)~G_ON_CHAN;
+    if (window_copied(g))
+        bounce_out(g, NULL, NULL);
+    rt_leave(m);
+    return rc;
+}
+
 int chan_parked(M *m)
 {
     G *g = m->g;
     Wait *w = &g->wait;
+    if (unlikely(w->select)) { /* it may have been cancelled */
+        if (g->result != 0)
+            return chan_not_granted(m);
+        g->flags &= (uint16_t)~G_ON_CHAN;
+    }
     int rc = w->result;
     if (unlikely(window_copied(g))) {
         void *place = rc < 0 ? NULL : g->place;
@@ -203,11 +220,9 @@ static __attribute__((noinline)) int chan_park_odd(M *m, weft_chan_t *c, enum Re
     G *g = m->g;
     g->result = 0;
     m = sched_park_until_unlock(m, why, &c->lock, 0);
-    if (likely(g->result == 0)) /* wakers leave it alone, cancellation does not */
+    if (likely(g->result == 0 || g->wait.select)) /* wakers leave it alone, cancellation does not */
         return chan_parked(m);
-    int rc = chan_cancelled(m, c, &g->wait);
-    if (window_copied(g))
-        bounce_out(g, NULL, NULL);
+    int rc = chan_cancelled(m, c, &g->wait); /* a foreign thread */
     rt_leave(m);
     return rc;
 }
@@ -225,8 +240,11 @@ static inline int chan_park(M *m, weft_chan_t *c, ChanQueue *q, void *elem, enum
     w->g = g;
     w->elem = elem;
     w->select = wait_contested(g, 0);
-    if (unlikely(w->select))
+    if (unlikely(w->select)) {
         wait_begin(g);
+        g->result = 0;
+        g->flags |= G_ON_CHAN;
+    }
     chan_enqueue(c, q, w);
     if (sched_parks_last(g))
         return sched_park_last(m, why, &c->lock);

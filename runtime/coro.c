@@ -255,10 +255,10 @@ static void use_attr(M *m, G *g, const weft_attr_t *attr)
         g->flags |= G_MOVABLE;
     if (attr->name != NULL && *attr->name != '\0')
         set_name(g->x, attr->name);
-    if (attr->id != NULL)
-        *attr->id = g->id;
     if (attr->id != NULL || attr->ctx != NULL)
         known_add(m, g);
+    if (attr->id != NULL)
+        *attr->id = g->id; /* now: who reads it finds it listed */
     if (attr->ctx != NULL && ctx_bind(m, attr->ctx, &g->x->ctx, g->id) != 0)
         cancel_coroutine(m, g->id); /* it is over already */
 }
@@ -352,6 +352,7 @@ static __attribute__((noinline)) M *coro_end_known(M *m)
 {
     G *g = m->g;
     known_defer(g);
+    g->x->ends = true;
     if (g->x->nvalues != 0) {
         rt_leave(m);
         keys_end(g);
@@ -378,6 +379,8 @@ WEFT_NO_TSAN static __attribute__((noinline)) _Noreturn void coro_finish(void)
         group_leave(g->wg);
     if (g->wg != NULL)
         weft_wg_done(g->wg);
+    if (unlikely(g->flags & G_MAIN))
+        life_main_ends();
     sched_exit(m);
 }
 

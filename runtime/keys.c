@@ -74,6 +74,7 @@ void *weft_getspecific(weft_key_t key)
 static bool destroy(G *g)
 {
     bool any = false;
+    g->x->rounds++;
     for (uint32_t k = 0; k < g->x->nvalues; k++) { /* a destructor may make it grow */
         void *value = g->x->values[k];
         g->x->values[k] = NULL;
@@ -87,6 +88,6 @@ static bool destroy(G *g)
 
 void keys_end(G *g)
 {
-    for (int round = 0; g->x != NULL && round < ROUNDS && destroy(g); round++)
+    while (g->x != NULL && g->x->rounds < ROUNDS && destroy(g))
         ;
 }

@@ -14,34 +14,37 @@
  * or it is in the queue before that grant.
  *
  * Cancel. Each wait of a known coroutine is contested (wait_contested()): as with a deadline, who ends it
- * must win wait_claim(), be it a waker, the timer or a canceller; a wait that lost is taken out of its queue by its owner,
- * by the same code for both. What remains is that the canceller must not miss a coroutine that is about to park,
- * nor wake one that is not off its stack yet. Both sides meet under the lock of the id's shard:
+ * must win wait_claim(), be it a waker, the timer or a canceller; a wait that lost is taken out of its queue by its
+ * owner, by the same code for both. What remains is that the canceller must not miss a coroutine that is about to
+ * park, nor wake one that is not off its stack yet:
  *
- *      the commit of the park (sched.c):       the canceller:
- *          lock shard                              lock shard
- *          arm the timer                           CANCELLED
- *          PARKED                                  PARKED and not MASKED: claim, result
- *          CANCELLED and not MASKED: claim         unlock shard
- *          unlock shard                            make it ready, if claimed
+ *      the commit of the park, serial s:       the canceller, under the shard's lock:
+ *          arm the timer                           CANCELLED = 1
+ *          parked = s                              claim the wait `parked`; done if that was won
+ *          (compiler barrier)                      membarrier()
+ *          CANCELLED and not MASKED: claim s       claim the wait `parked`
  *          let go of the queue
- *      the coroutine, woken:
- *          lock shard, not PARKED any more, unlock
  *
- * The second to come sees what the first has written. PARKED and the serial of the claim belong to one wait: no
- * new one begins before the coroutine, awake, has locked the shard. That lock also keeps one whose wait
- * has no queue (a sleep) from going on, and ending, while its commit still works on it.
+ * membarrier() puts a full barrier somewhere into the left column. If `parked` was stored before it, the second claim
+ * finds it; else CANCELLED is read after it, and seen. A claim of s that is won means that the coroutine still waits
+ * there, off its stack since `parked` was stored. Whatever `parked` says of waits that are over does no harm:
+ * claims of those are lost. So a park costs two plain accesses, and cancelling, which is rare, a barrier
+ * at most.
+ *   MASKED is written by the coroutine itself, while it runs. The canceller reads `parked`, then MASKED: what it reads
+ * holds for that wait, or the wait is over and the claim lost.
+ *   A wait with a queue: whoever was woken by its timer or a canceller has to take the queue's lock, and the commit is
+ * done with it when it lets go of that. A wait without (a sleep): the commit holds the shard's lock instead, and
+ * who was woken takes it once.
  *
- * MASKED is changed by the coroutine itself, while it runs.
+ * The shard's lock keeps the Extra, and with it the G, while somebody cancels it.
  *
- * Locks: RANK_LOT, then RANK_KNOWN (a shard), which is taken by commits under a queue's lock; under it timers.
+ * Locks: RANK_LOT, then RANK_KNOWN (a shard), which is taken by commits, too; under it timers.
  * coro_lock_all() for what dumps read.
  */
 #include "lot.h"
 #include "sync.h"
 
 enum { SHARDS = 256, FIRST = 8 };
-enum { PARKED = 1, CANCELLED = 2, MASKED = 4 }; /* Extra.bits */
 
 typedef struct {
     _Alignas(CACHE_LINE) Lock lock;
@@ -52,7 +55,7 @@ typedef struct {
 } Shard;
 
 static Shard shards[SHARDS];
-static _Atomic bool unlisted; /* some coroutine that should be listed is not */
+static _Atomic bool unlisted; /* some G has G_UNLISTED */
 
 /* ---- the list ---- */
 
@@ -149,7 +152,7 @@ typedef struct {
 static void search(G *g, void *arg)
 {
     Search *s = arg;
-    s->there = s->there || g->id == s->id;
+    s->there = s->there || (g->id == s->id && g->flags & G_UNLISTED);
 }
 
 /* Not listed: has it ended? */
@@ -181,28 +184,24 @@ Lock *known_lock(M *m, const G *g)
     return &shard_lock(m, g->id)->lock;
 }
 
-/* It waits and is to be woken for being cancelled: true, it is claimed for that. */
-static bool claim_cancelled(G *g)
+bool known_claim(G *g, uint64_t serial)
 {
-    if ((g->x->bits & (PARKED | CANCELLED | MASKED)) != (PARKED | CANCELLED) ||
-        !wait_claim(g, get(&g->claim) >> 1))
+    if (serial == 0 || get(&g->x->bits) & KNOWN_MASKED || !wait_claim(g, serial))
         return false;
     g->woke = NULL;
     g->result = -ECANCELED;
     return true;
 }
 
-int known_parks(G *g)
+/* The shard is locked. The G that is to be made ready for it, or NULL. */
+static G *cancel_extra(Extra *x)
 {
-    g->x->bits |= PARKED;
-    return unlikely(claim_cancelled(g)) ? -ECANCELED : 0;
-}
-
-void known_wakes(M *m, const G *g)
-{
-    Lock *l = known_lock(m, g);
-    g->x->bits &= (uint8_t)~PARKED;
-    lock_release(l);
+    G *g = x->g;
+    atomic_fetch_or(&x->bits, KNOWN_CANCELLED);
+    if (known_claim(g, get_acq(&x->parked)))
+        return g;
+    sys_membarrier(); /* pairs with the fence in known_parks() */
+    return known_claim(g, get_acq(&x->parked)) ? g : NULL;
 }
 
 int cancel_coroutine(M *m, uint64_t id)
@@ -211,12 +210,7 @@ int cancel_coroutine(M *m, uint64_t id)
         return -ESRCH;
     Shard *s = shard_lock(m, id);
     Extra *x = *find(s, id);
-    G *g = NULL;
-    if (x != NULL) {
-        x->bits |= CANCELLED;
-        if (claim_cancelled(x->g))
-            g = x->g;
-    }
+    G *g = x != NULL ? cancel_extra(x) : NULL;
     lock_release(&s->lock);
     if (g != NULL)
         sched_ready(m, g);
@@ -289,23 +283,24 @@ int weft_cancel(weft_id_t id)
 static int become_known(M *m)
 {
     Extra *x = extra_of(m->g);
-    if (x == NULL) {
-        set(&unlisted, true);
+    if (x == NULL)
         return -ENOMEM;
-    }
-    if (!x->listed) /* when it ends it is no longer G_KNOWN, but listed */
+    if (!x->listed && !x->ends)
         known_add(m, m->g);
     return 0;
 }
 
 weft_id_t weft_id(void)
 {
-    const G *g = coro_self();
+    G *g = coro_self();
     if (g == NULL)
         return 0;
     if (unlikely((g->flags & G_KNOWN) == 0)) {
         M *m = rt_enter();
-        become_known(m); /* without memory: next time */
+        if (become_known(m) != 0) { /* perhaps next time */
+            g->flags |= G_UNLISTED;
+            set(&unlisted, true);
+        }
         rt_leave(m);
     }
     return g->id;
@@ -319,10 +314,9 @@ int weft_cancel_mask(int on)
     M *m = rt_enter();
     int rc = become_known(m);
     if (rc == 0) {
-        Lock *l = known_lock(m, g);
-        rc = (g->x->bits & MASKED) != 0;
-        g->x->bits = (uint8_t)(on ? g->x->bits | MASKED : g->x->bits & ~MASKED);
-        lock_release(l);
+        _Atomic uint8_t *bits = &g->x->bits;
+        int was = on ? atomic_fetch_or(bits, KNOWN_MASKED) : atomic_fetch_and(bits, ~KNOWN_MASKED);
+        rc = (was & KNOWN_MASKED) != 0;
     }
     rt_leave(m);
     return rc;

@@ -11,8 +11,11 @@ typedef struct Extra {
     struct Extra *next;          /* shard's lock: others of its bucket */
     G *g;                        /* (c) once listed */
     uint64_t id;                 /* (c) once listed */
-    uint8_t bits;                /* shard's lock: known.c */
+    _Atomic uint64_t parked;     /* (a) the last wait that may be cancelled: known.c */
+    _Atomic uint8_t bits;        /* (a) KNOWN_* */
     bool listed;                 /* (m) */
+    bool ends;                   /* (m) it is not listed any more */
+    uint8_t rounds;              /* (m) of destructors: keys.c */
     char name[NAME_MAX_LEN + 1]; /* coro_lock_all(); "": none */
     uint32_t nvalues;            /* (m) */
     void **values;               /* (m) keys.c, by key */
@@ -34,13 +37,23 @@ void known_add(M *m, G *g);
 void known_end(M *m, G *g); /* (m) g, listed, ends: off the list; who joins it goes on */
 void known_reset(void);     /* end of a run */
 
-/* The commit of a known g's park calls these two, in turn, before g can be found by a waker that it
- * has not begun to compete with; the timer, if any, is armed in between. */
+enum { KNOWN_CANCELLED = 1, KNOWN_MASKED = 2 };
+
+bool known_claim(G *g, uint64_t serial); /* it is cancelled, and in this wait: claim it for that */
+
+/* The commit of a known g's park, before it lets go of the queue's lock: g may be cancelled from now on.
+ * True: it has been, and is claimed for that. */
+static inline bool known_parks(G *g)
+{
+    Extra *x = g->x;
+    uint64_t serial = get(&g->claim) >> 1;
+    set_rel(&x->parked, serial);               /* and its context, to who cancels it */
+    atomic_signal_fence(memory_order_seq_cst); /* pairs with the membarrier in cancel_extra() */
+    return unlikely(get(&x->bits) & KNOWN_CANCELLED) && known_claim(g, serial);
+}
+
+/* A wait without a queue: the commit holds this lock until it is done with g, and g, awake, takes it once. */
 Lock *known_lock(M *m, const G *g);
-int known_parks(
-    G *g); /* 0, or -ECANCELED: it is not to wait, and is claimed for that if it could be */
-/* (m) It has been woken. Waits until the commit is done with it. */
-void known_wakes(M *m, const G *g);
 
 /* Those who could grant g what it waits for must win wait_claim(): it has a deadline, or may be cancelled. */
 static inline bool wait_contested(const G *g, int64_t deadline)

@@ -33,6 +33,8 @@ static sigset_t mask_before; /* of the thread in weft_run() */
 typedef struct {
     int (*entry)(void *);
     void *arg;
+    int result;
+    bool returned;
 } Main;
 
 static void stop(int result)
@@ -43,15 +45,19 @@ static void stop(int result)
     monitor_alarm();
 }
 
+static Main main_call; /* of the run; (m) of main */
+
 static void run_main(void *arg)
 {
-    Main *main = arg;
-    int result = main->entry(main->arg);
-    keys_end(coro_self());
-    M *m = rt_enter(); /* a tick from now on would see `stopping` and leave */
-    stop(result);
-    if (m != NULL)
-        rt_leave(m);
+    (void)arg;
+    main_call.result = main_call.entry(main_call.arg);
+    main_call.returned = true;
+}
+
+void life_main_ends(void)
+{
+    if (main_call.returned) /* else it has left by weft_exit() */
+        stop(main_call.result);
 }
 
 /* A fork that is interrupted begins anew: under a storm of ticks it would never end. */
@@ -217,7 +223,7 @@ static void abandon(G *g, void *arg)
 {
     M *m = arg;
     uint8_t why = get(&g->reason);
-    if (why == WHY_CHAN_RECV || why == WHY_CHAN_SEND)
+    if (why == WHY_CHAN_RECV || why == WHY_CHAN_SEND || g->flags & G_ON_CHAN)
         chan_abandon(m, &g->wait);
     /* Also of a select that was won but has not run since: its losers. */
     for (uint32_t i = 0; i < g->ncases; i++)
@@ -228,14 +234,14 @@ static void abandon(G *g, void *arg)
 }
 
 /* Main, to its end. */
-static int run(M *m0, Main *main)
+static int run(M *m0)
 {
     G *g;
     pthread_sigmask(SIG_SETMASK, NULL, &mask_before);
     preempt_thread_enter(m0);
     idle_acquire(m0, sched.p[0]);
     weft_attr_t attr = {.stack = WEFT_STACK_PRIVATE}; /* everybody has pointers to its locals */
-    int rc = coro_spawn(m0, &attr, run_main, main, (void *)(uintptr_t)main->entry, &g);
+    int rc = coro_spawn(m0, &attr, run_main, NULL, (void *)(uintptr_t)main_call.entry, &g);
     if (rc == 0 && extra_of(g) == NULL)
         rc = -ENOMEM;
     if (rc != 0) {
@@ -257,7 +263,7 @@ static int run(M *m0, Main *main)
     return rc;
 }
 
-static int run_as_m0(M *m0, uint32_t procs, Main *main)
+static int run_as_m0(M *m0, uint32_t procs)
 {
     int rc;
     sched.valgrind = note_valgrind();
@@ -276,7 +282,7 @@ static int run_as_m0(M *m0, uint32_t procs, Main *main)
     if ((rc = monitor_start()) != 0)
         goto no_monitor;
 
-    rc = run(m0, main);
+    rc = run(m0);
 
     monitor_stop();
     foreign_cancel_all();
@@ -317,7 +323,6 @@ no_poller:
 
 int weft_run_with(const weft_config_t *cfg, int (*entry)(void *), void *arg)
 {
-    Main main = {entry, arg};
     uint32_t procs, idle = 0;
     if (get(&sched.forked))
         return -ENOSYS;
@@ -337,9 +342,10 @@ int weft_run_with(const weft_config_t *cfg, int (*entry)(void *), void *arg)
         rc = -ENOMEM;
         goto out;
     }
+    main_call = (Main){.entry = entry, .arg = arg};
     cxx_init();
     thread_enter(m0);
-    rc = run_as_m0(m0, procs, &main);
+    rc = run_as_m0(m0, procs);
     thread_leave(m0);
     sys_timer_slack(false);
     thread_free(m0);

@@ -97,6 +97,9 @@ void signal_fini(void);   /* end of a run: nobody listens */
 void signal_forked(void); /* (signal) in the child: the handlers that were there before */
 void child_fini(void);    /* end of a run, before stacks are freed */
 
+/* life.c */
+void life_main_ends(void); /* (m) main, inside the runtime: the run ends if it has returned */
+
 /* group.c */
 void group_leave(weft_wg_t *wg); /* G_GROUP: before the group's wg is counted down */
 

@@ -27,7 +27,8 @@ Wait *lot_first(Lot *lot, const void *addr);
 
 /* Locked: queue the caller and park; the lock is let go meanwhile. 0: granted, and the lock is not
  * held. Else the caller is in no queue, was not granted, and *the lock is held again*: -ETIMEDOUT;
- * -ENOMEM, for the deadline; -ECANCELED, on a foreign thread, the run has ended. */
+ * -ENOMEM, for the deadline; -ECANCELED: it was cancelled, or, on a
+ * foreign thread, the run has ended. */
 int lot_wait(M **m, Lot *lot, const LotWait *how);
 
 /* The same in two steps. join: locked, and the lock stays held. park: not locked; on failure the

@@ -26,8 +26,8 @@
  * the previous unlock is still on its way out. (Go may look at the word again; a
  * collector keeps it alive.)
  *
- * A waiter that leaves, for its deadline, or a foreign thread at the end of the run
- * (-ECANCELED), takes itself off the count. If the count is 0, an unlock has done so for it:
+ * A waiter that leaves, for its deadline, cancelled, or a foreign thread at the end of the run
+ * (-ECANCELED both), takes itself off the count. If the count is 0, an unlock has done so for it:
  * its permit is coming and must be taken, or it would stay behind for a later waiter;
  * it is awake then like any that was woken. Nobody knows whose a unit of the count
  * is, or a permit, and nobody needs to: together there are as many as waiters. So it looks

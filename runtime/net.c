@@ -225,8 +225,11 @@ static int net_dial(IO *io, const char *host, int port, int64_t deadline)
     if (rc != 0)
         return rc;
     rc = -EHOSTUNREACH;
-    for (struct addrinfo *ai = list; ai != NULL && rc < 0 && rc != -ETIMEDOUT; ai = ai->ai_next)
+    for (struct addrinfo *ai = list; ai != NULL && rc < 0; ai = ai->ai_next) {
         rc = net_dial_at(io, ai, deadline);
+        if (rc == -ETIMEDOUT || rc == -ECANCELED)
+            break;
+    }
     freeaddrinfo(list);
     return rc;
 }

@@ -35,8 +35,8 @@
  * the deadline's sequence number; if it is not the record's any more, the
  * deadline was changed meanwhile, and nothing happens.
  *
- * Who waits in weft_poll_fd may also be woken by its own deadline, so wakers
- * must win wait_claim(); all other waits end only by who takes them out of the queue.
+ * Who waits in weft_poll_fd may also be woken by its own deadline, and who is known may be cancelled, so wakers
+ * must win wait_claim() of those; all other waits end only by who takes them out of the queue.
  *
  * sched.waiters tells the scheduler that descriptors are waited for. A coroutine
  * counts itself until it runs again, not only until it is taken out of the queue: between

@@ -191,8 +191,10 @@ enum {
     G_OWN = 64,           /* (c) the runtime's: not counted, not shown */
     G_COPIED = 128,       /* (c) until it ends: its stack shares a window: copystack.c */
     G_UNGUARDED = 256,    /* from its first run on: its stack has no guard, stack.c */
-    G_KNOWN = 512,        /* it may be cancelled: known.c */
+    G_KNOWN = 512,        /* (m) it may be cancelled: known.c */
     G_GROUP = 1024,       /* (c) wg is a weft_group_t's */
+    G_ON_CHAN = 2048,     /* (m) in a wait for one channel that may be cancelled: wait.on is that */
+    G_UNLISTED = 4096,    /* (m) it should be known, but there was no memory */
     G_PARKS_ODDLY = G_FOREIGN | G_PINNED | G_UNPREEMPTIBLE | G_UNGUARDED
 };
 

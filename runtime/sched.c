@@ -296,14 +296,20 @@ static bool commit_unlock(M *m, G *g, void *arg)
     return true;
 }
 
-M *sched_park_unlock(M *m, enum Reason why, Lock *l)
+/* The same for one that may be cancelled. */
+static bool commit_unlock_known(M *m, G *g, void *arg)
 {
-    return sched_park(m, why, commit_unlock, l);
+    (void)m;
+    bool cancelled = known_parks(g);
+    lock_release(arg);
+    return !cancelled;
 }
 
 int sched_park_last(M *m, enum Reason why, Lock *l)
 {
-    G *g = m->g, *next = prepare(m, begin_wait(m, why, commit_unlock, l));
+    G *g = m->g;
+    Commit *commit = unlikely(g->flags & G_KNOWN) ? commit_unlock_known : commit_unlock;
+    G *next = prepare(m, begin_wait(m, why, commit, l));
     leave(m, g, next);
     return arch_park(&g->sp, next->sp, m);
 }
@@ -326,14 +332,12 @@ static bool fail_wait(G *g, int rc)
     return true;
 }
 
-/* The same for one that may be cancelled, or is: known.c has the protocol. */
-static bool begin_until_known(M *m, G *g, int64_t deadline)
+/* Arm the timer, if any, and let g be cancelled: known.c. True: neither will wake it, it is not to wait. */
+static bool begin_until(M *m, G *g, int64_t deadline)
 {
-    Lock *l = known_lock(m, g);
-    bool failed =
-        fail_wait(g, deadline != 0 ? timer_add(m, &g->timer, deadline) : 0) || known_parks(g) != 0;
-    lock_release(l); /* g may be gone */
-    return failed;
+    if (deadline != 0 && unlikely(fail_wait(g, timer_add(m, &g->timer, deadline))))
+        return true;
+    return unlikely(g->flags & G_KNOWN) && known_parks(g);
 }
 
 /* A park with a deadline: the timer must be armed once the G is off its stack,
@@ -344,15 +348,25 @@ static bool commit_until(M *m, G *g, void *arg)
     Until u = *(Until *)arg; /* it lies in m, which goes on after the commit */
     uint64_t serial = get(&g->claim) >> 1;
     g->timer.seq = serial;
-    bool failed = unlikely(g->flags & G_KNOWN) ? begin_until_known(m, g, u.deadline)
-                                               : fail_wait(g, timer_add(m, &g->timer, u.deadline));
+    bool failed = begin_until(m, g, u.deadline);
     if (u.commit != NULL && !u.commit(m, g, u.arg)) {
-        if (!wait_claim(g, serial)) /* the timer was faster and has made it ready */
+        if (!wait_claim(g, serial)) /* somebody else was faster and has made it ready */
             return !failed;
         g->woke = NULL;
         g->result = 0;
         return false;
     }
+    return !failed;
+}
+
+/* The same without a queue whose lock would keep g from going on: known.c. */
+static bool commit_until_known(M *m, G *g, void *arg)
+{
+    const Until *u = arg;
+    Lock *l = known_lock(m, g);
+    g->timer.seq = get(&g->claim) >> 1;
+    bool failed = begin_until(m, g, u->deadline);
+    lock_release(l);
     return !failed;
 }
 
@@ -363,12 +377,13 @@ M *sched_park_until(M *m, enum Reason why, Commit *commit, void *arg, int64_t de
         return sched_park(m, why, commit, arg);
     if (unlikely(g->flags & G_FOREIGN))
         return foreign_park(m, commit, arg, deadline);
+    bool alone = commit == NULL && g->flags & G_KNOWN;
     m->until = (Until){commit, arg, deadline};
-    m = sched_park(m, why, commit_until, &m->until);
+    m = sched_park(m, why, alone ? commit_until_known : commit_until, &m->until);
     if (deadline != 0)
         timer_del(m, &g->timer);
-    if (unlikely(g->flags & G_KNOWN))
-        known_wakes(m, g);
+    if (unlikely(alone))
+        lock_release(known_lock(m, g)); /* the commit is done with us */
     return m;
 }
 

@@ -24,7 +24,6 @@ enum HogPlace { HOG_LAST, HOG_FIRST, HOG_NOT, HOG_URGENT };
  * now, which may not be the one it was called on; any M * from before is stale. */
 /* Until sched_ready(); the waker's word is in m->g->result, m->g->woke */
 M *sched_park(M *m, enum Reason why, Commit *commit, void *arg);
-M *sched_park_unlock(M *m, enum Reason why, Lock *l); /* commit: release l */
 /* The last thing of a call: what follows a wait for a channel, to the user's next instruction, is
  * chan_parked()'s. Nothing of the call stays on the stack. Only if sched_parks_last() */
 int sched_park_last(M *m, enum Reason why, Lock *l);
@@ -34,7 +33,7 @@ static inline bool sched_parks_last(const G *g)
     (void)g;
     return false; /* a sanitizer wants each function to return where it was entered */
 #else
-    return likely((g->flags & (G_PARKS_ODDLY | G_KNOWN)) == 0);
+    return likely((g->flags & G_PARKS_ODDLY) == 0);
 #endif
 }
 M *sched_park_until_unlock(M *m, enum Reason why, Lock *l, int64_t deadline);

@@ -12,7 +12,7 @@
 
 /* Wait for a permit; lifo: in front of all other waiters. Parks, *m is set to the
  * M that runs the caller now. deadline: 0, or one that has not passed. 0; -ETIMEDOUT;
- * -ENOMEM, for the deadline; -ECANCELED, on a foreign thread, the run has ended: no permit was
+ * -ENOMEM, for the deadline; -ECANCELED: it was cancelled, or, on a foreign thread, the run has ended: no permit was
  * taken; if one is to come for this waiter it must be taken by sema_collect(). */
 int sema_acquire(M **m, uint32_t *sema, bool lifo, enum Reason why, int64_t deadline);
 

@@ -472,8 +472,8 @@ static int timer_sleep(int64_t when)
     M *m = rt_enter();
     if (m == NULL)
         return rt_no_m();
-    if (unlikely(m->foreign)) {
-        rt_leave(m); /* foreign_wait_all() must not wait for it */
+    if (unlikely(m->p == NULL)) { /* foreign; or a destructor at the end of a run */
+        rt_leave(m);              /* foreign_wait_all() must not wait for it */
         sys_sleep_until(when);
         return 0;
     }

@@ -614,6 +614,41 @@ START_TEST(test_stats)
 }
 END_TEST
 
+/* One that was cancelled in a wait for a channel, and waits for its window when the run ends, is in the channel's
+ * queue no more. */
+static void keep_window(void *arg)
+{
+    struct timespec t = {0, 300000000};
+    (void)arg;
+    entered++;
+    nanosleep(&t, NULL);
+}
+
+static void leave_cancelled(void)
+{
+    weft_id_t id;
+    weft_attr_t attr = {.id = &id, .stack = WEFT_STACK_COPIED};
+    gate = weft_chan_make(0, 0);
+    entered = 0;
+    EQ(weft_go_with(&attr, parker, NULL), 0);
+    while (entered < 1)
+        weft_sleep(MS);
+    weft_sleep(5 * MS);
+    start(keep_window, NULL);
+    while (entered < 2)
+        weft_sleep(MS);
+    EQ(weft_cancel(id), 0);
+    weft_sleep(20 * MS);
+}
+
+START_TEST(test_cancelled_homeless)
+{
+    run_on(2, 1, leave_cancelled);
+    EQ(weft_try_send(gate, NULL), -EAGAIN);
+    weft_chan_unref(gate);
+}
+END_TEST
+
 /* With enough windows nothing is copied. */
 static void unshared(void)
 {
@@ -748,6 +783,7 @@ int main(void)
     tcase_add_loop_test(tc, test_told, 0, NPROCS);
     tcase_add_test(tc, test_untold);
     tcase_add_loop_test(tc, test_stats, 0, WAYS);
+    tcase_add_test(tc, test_cancelled_homeless);
     tcase_add_loop_test(tc, test_unshared, 0, NPROCS);
     tcase_add_loop_test(tc, test_bounds, 0, NPROCS);
     tcase_add_test(tc, test_attributes);
