@@ -172,7 +172,7 @@ static void orders_body(void)
         c[0] = make(weft_ctx_background(), round % 3);
         for (int i = 1; i < NODES; i++) {
             s = s * 1664525u + 1013904223u;
-            c[i] = make(c[(s >> 8) % (uint32_t)i], s >> 30);
+            c[i] = make(c[(s >> 8) % (uint32_t)i], (int)(s >> 30));
         }
         quiet();
         for (int left = NODES; left > 0; left--) {
