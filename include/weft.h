@@ -546,9 +546,9 @@ typedef struct weft_group {
 } weft_group_t;
 
 /* fn(arg) in a new coroutine of g; what it returns is its error, 0: none. (One that leaves by weft_exit() has none.)
- * While as many as the limit run it waits for one to end. 0; -EINVAL: g or fn is NULL; errors as weft_go();
- * -ETIMEDOUT, -ENOMEM for the deadline; -ECANCELED, on a foreign thread, the run has ended: g is then as
- * before. Parks at the limit. */
+ * While as many as the limit run it waits for one to end. 0; -EINVAL: g or fn is NULL; errors as weft_go(), and of
+ * the wait: -ETIMEDOUT, -ENOMEM for the deadline, -ECANCELED, the caller was cancelled, or, on a foreign thread,
+ * the run has ended. g is then as before. Parks at the limit. */
 WEFT_API int weft_group_go(weft_group_t *g, int (*fn)(void *), void *arg);
 WEFT_API int weft_group_go_until(weft_group_t *g, int (*fn)(void *), void *arg, int64_t deadline);
 
@@ -557,8 +557,8 @@ WEFT_API int weft_group_go_until(weft_group_t *g, int (*fn)(void *), void *arg, 
 WEFT_API int weft_group_limit(weft_group_t *g, int n);
 
 /* Wait until all have ended. The first error, whatever it is, or 0; then the group's context is cancelled and
- * released. -ETIMEDOUT, which may also be an error of theirs, -ENOMEM: as other waits, and nothing has
- * changed; -EINVAL: g is NULL. Parks. */
+ * released. -ETIMEDOUT, -ENOMEM, -ECANCELED as of other waits, and nothing has changed (a function may have returned
+ * these, too: the context tells); -EINVAL: g is NULL. Parks. */
 WEFT_API int weft_group_wait(weft_group_t *g);
 WEFT_API int weft_group_wait_until(weft_group_t *g, int64_t deadline);
 

@@ -288,6 +288,70 @@ static void foreign_body(void)
         pthread_join(th[i], NULL);
 }
 
+/* ---- ends that are none of the function's -------------------------------------------------------- */
+
+static int leaves(void *arg)
+{
+    atomic_fetch_add(&count, 1);
+    if (arg != NULL)
+        weft_exit();
+    return 0;
+}
+
+/* Go: a function that calls runtime.Goexit is counted as well. It has no error, and its place is free. */
+static void exit_body(void)
+{
+    EQ(weft_group_limit(&group, 2), 0);
+    for (int i = 0; i < 50; i++)
+        start(leaves, i % 2);
+    EQ(weft_group_wait(&group), 0);
+    EQ(count, 50);
+    start(leaves, 1);
+    start(result, -EIO);
+    EQ(weft_group_wait(&group), -EIO);
+}
+
+static void wants_place(void *arg)
+{
+    (void)arg;
+    atomic_fetch_add(&active, 1);
+    EQ(weft_group_go(&group, result, NULL), -ECANCELED);
+}
+
+static void wants_end(void *arg)
+{
+    (void)arg;
+    atomic_fetch_add(&active, 1);
+    EQ(weft_group_wait(&group), -ECANCELED);
+}
+
+/* Who is cancelled goes, and the group is as it was. */
+static void cancelled_body(void)
+{
+    weft_id_t id[2];
+    weft_attr_t attr[2] = {{.id = &id[0]}, {.id = &id[1]}};
+    gate = weft_chan_make(0, 0);
+    weft_ctx_t *c = weft_group_context(&group);
+    EQ(weft_group_limit(&group, 1), 0);
+    start(at_gate, 0);
+    EQ(weft_go_with(&attr[0], wants_place, NULL), 0);
+    EQ(weft_go_with(&attr[1], wants_end, NULL), 0);
+    while (active < 2)
+        weft_yield();
+    weft_sleep(MS);
+    for (int i = 0; i < 2; i++) {
+        EQ(weft_cancel(id[i]), 0);
+        EQ(weft_join(id[i], 0), 0);
+    }
+    EQ(weft_ctx_err(c), 0);
+    EQ(weft_group_go_until(&group, result, NULL, 1), -ETIMEDOUT);
+    EQ(weft_chan_close(gate), 0);
+    EQ(weft_group_wait(&group), 0);
+    EQ(count, 1);
+    EQ(weft_group_limit(&group, 2), 0);
+    weft_chan_unref(gate);
+}
+
 /* Many errors at once: one of them counts, and it is the cause. */
 static int fails(void *arg)
 {
@@ -375,8 +439,9 @@ END_TEST
 /* -------------------------------------------------------------------------------------------------------- */
 
 static void (*const bodies[])(void) = {
-    zero_body, bad_body,  context_body, late_context_body, watch_body,       limit_body, full_body,
-    busy_body, none_body, tree_body,    foreign_body,      many_errors_body, freed_body,
+    zero_body,    bad_body,         context_body, late_context_body, watch_body,
+    limit_body,   full_body,        busy_body,    none_body,         tree_body,
+    foreign_body, many_errors_body, freed_body,   exit_body,         cancelled_body,
 };
 enum { BODIES = sizeof bodies / sizeof bodies[0] };
 
