@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * stress_ctx.c: trees of contexts that coroutines and foreign threads build, cancel and let go of at the same
- * time, with deadlines that come meanwhile; groups whose coroutines fail. Whoever has a context below one
- * that is cancelled sees its end; error and channel agree; nothing is left.
+ * time, with deadlines that come meanwhile; coroutines that are cancelled with their context; groups whose
+ * coroutines fail. Whoever has a context below one that is cancelled sees its end; error and channel agree;
+ * who is cancelled by a context was so; nothing is left.
  * WEFT_STRESS_SECONDS long (2); WEFT_DEBUG=chaos=SEED makes it wilder. */
 #include <weft.h>
 
@@ -82,12 +83,37 @@ static void follow(weft_ctx_t *parent, weft_ctx_t *ctx)
     OK(weft_ctx_err(ctx) != 0);
 }
 
+static _Atomic uint64_t bound, ended_early;
+static _Atomic int alive;
+
+static void sleeper(void *ctx)
+{
+    int rc = weft_sleep((int64_t)((uintptr_t)ctx / 64 % 1024) * 2000);
+    OK(rc == 0 || (rc == -ECANCELED && weft_ctx_err(ctx) != 0));
+    ended_early += rc != 0;
+    weft_ctx_unref(ctx);
+    atomic_fetch_sub(&alive, 1);
+}
+
+static void bind_one(weft_ctx_t *ctx)
+{
+    weft_attr_t attr = {.ctx = ctx};
+    if (atomic_fetch_add(&alive, 1) < 1000) {
+        OK(weft_go_with(&attr, sleeper, weft_ctx_ref(ctx)) == 0);
+        bound++;
+    } else {
+        atomic_fetch_sub(&alive, 1);
+    }
+}
+
 static void step(uint32_t *s)
 {
     uint32_t kind = next(s) % 16, r = next(s);
     weft_ctx_t *parent = next(s) % 16 == 0 ? weft_ctx_background() : take(r);
     weft_ctx_t *ctx = child(parent, next(s));
     look(ctx);
+    if (kind % 4 == 1)
+        bind_one(ctx);
     if (kind == 0) { /* else trees grow old */
         int rc = weft_ctx_cancel(parent, -EIO);
         OK(rc == 0 || rc == -EINVAL);
@@ -221,6 +247,8 @@ static int entry(void *arg)
         pthread_join(th[i], NULL);
     for (uint32_t i = 0; i < PLACES; i++)
         put(i, NULL);
+    while (alive > 0)
+        weft_sleep(1000000);
     int64_t last = weft_now() + 30000000000;
     do { /* nobody is left who would be told; who has fired the last ones may still be at it */
         OK(weft_now() < last);
@@ -235,8 +263,10 @@ int main(void)
     double seconds = stress_seconds();
     weft_config_t cfg = {.stack = test_stack()};
     int rc = weft_run_with(&cfg, entry, &seconds);
-    printf("made %llu, cancelled %llu, expired %llu, waited %llu, groups %llu\n",
+    printf("made %llu, cancelled %llu, expired %llu, waited %llu, groups %llu, bound %llu, ended "
+           "%llu\n",
            (unsigned long long)made, (unsigned long long)cancelled, (unsigned long long)expired,
-           (unsigned long long)waited, (unsigned long long)groups);
+           (unsigned long long)waited, (unsigned long long)groups, (unsigned long long)bound,
+           (unsigned long long)ended_early);
     return rc == 0 ? 0 : 1;
 }
