@@ -365,6 +365,14 @@ WEFT_API int weft_chan_close(weft_chan_t *c);
 WEFT_API size_t weft_chan_len(weft_chan_t *c);
 WEFT_API size_t weft_chan_cap(weft_chan_t *c);
 
+/* A channel of int64_t with room for one, which gets the time (weft_now()) once ns nanoseconds have
+ * passed; at once for ns <= 0, never for more than the clock has. For a case of a select beside others. One
+ * reference belongs to the caller. Once nobody has one, parked receivers included, the timer is
+ * stopped and both are freed: a timeout that is not needed any more costs nothing after weft_chan_unref().
+ * Everything else is as with other channels. If the run ends first, it stays without the time. NULL: out of
+ * memory, or outside weft_run(). Does not park. Go's time.After. */
+WEFT_API weft_chan_t *weft_after(int64_t ns);
+
 enum { WEFT_RECV = 1, WEFT_SEND = 2 };
 
 typedef struct weft_case {

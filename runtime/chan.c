@@ -37,7 +37,8 @@
  * Without the lock only the try calls and select look, see chan_may_recv().
  *
  * Lock order: RANK_CHAN; nothing is taken under a channel's lock but, by
- * select, locks of further channels in address order.
+ * select, locks of further channels in address order, and by who drops a
+ * reference to one with a timer a heap's (after.c).
  */
 #include "chan.h"
 #include "glist.h"
@@ -81,7 +82,7 @@ weft_chan_t *chan_new(uint32_t elem_size, size_t cap, size_t bytes)
 void chan_release(M *m, weft_chan_t *c)
 {
     lock_acquire(m, &c->lock, RANK_CHAN);
-    bool last = --c->refs == 0;
+    bool last = chan_drop(m, c);
     lock_release(&c->lock);
     if (last)
         rt_free(c);
@@ -152,7 +153,7 @@ bool chan_forget(M *m, weft_chan_t *c, Wait *w)
     bool last = false;
     if (w->on != NULL) {
         w->on = NULL;
-        last = --c->refs == 0;
+        last = chan_drop(m, c);
     }
     lock_release(&c->lock);
     if (unlikely(last))

@@ -20,6 +20,7 @@ struct weft_chan {
     Lock lock;            /* RANK_CHAN */
     uint32_t elem_size;   /* (c) */
     _Atomic bool closed;  /* (a) written under the lock, once */
+    bool timed;           /* (l) a timer has one of the references: after.c */
     uint32_t refs;        /* (l) callers' references, and one for every Wait that has on == this */
     _Atomic size_t count; /* (a) elements buffered; written under the lock */
     size_t cap;           /* (c) */
@@ -229,7 +230,21 @@ static inline int chan_recv_now(weft_chan_t *c, void *elem, G **wake)
     return -EAGAIN;
 }
 
+/* ---- references; c->lock is held -------------------------------------------------- */
+
+/* after.c: nobody but c's timer has a reference. True: it is stopped, and that one is gone too. */
+bool after_stop(M *m, weft_chan_t *c);
+
+/* Drop a reference, not of one who works on another. True: it was the last; free c after the unlock. */
+static inline bool chan_drop(M *m, weft_chan_t *c)
+{
+    if (--c->refs == 1 && unlikely(c->timed))
+        return after_stop(m, c);
+    return c->refs == 0;
+}
+
 /* chan.c */
+weft_chan_t *chan_new(uint32_t elem_size, size_t cap, size_t bytes); /* NULL: no memory */
 bool chan_forget(M *m, weft_chan_t *c, Wait *w);
 weft_chan_t *chan_new(uint32_t elem_size, size_t cap, size_t bytes); /* NULL: no memory */
 void chan_release(M *m, weft_chan_t *c);                             /* drop a reference */

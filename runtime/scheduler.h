@@ -140,7 +140,8 @@ static inline void idle_wake(M *m)
 
 /* timer.c */
 void timer_init(M *m, Timers *ts);
-void timer_free(M *m, Timers *ts); /* drop all entries, free the array: end of a run */
+/* End of a run: drop all entries, free the array. No lock held */
+void timer_free(M *m, Timers *ts);
 /* The rest set before; t not pending. -ENOMEM */
 int timer_add(M *m, TimerHead *t, int64_t when);
 bool timer_del(M *m, TimerHead *t); /* true: it was pending and will not fire */

@@ -300,9 +300,8 @@ void timer_init(M *m, Timers *ts)
 void timer_free(M *m, Timers *ts)
 {
     lock_acquire(m, &ts->lock, RANK_TIMERS);
-    while (ts->n > 0) {
-        TimerHead *t =
-            ts->e[--ts->n].t; /* the rest is a heap still: timer_del() may come between */
+    while (ts->n > 0) { /* from behind: the rest is a heap still, for a timer_del() in between */
+        TimerHead *t = ts->e[--ts->n].t;
         if (ts->heap > ts->n)
             ts->heap = ts->n;
         Timer *whole = container_of(t, Timer, head);

@@ -6,6 +6,8 @@
  * when and in which order it was fired. */
 #include "rt.h"
 
+#include "refs.h"
+
 #include <check.h>
 #include <stdlib.h>
 
@@ -222,6 +224,53 @@ START_TEST(rearms_itself)
 }
 END_TEST
 
+/* refs.h: who is last with the timer stops it; a firing, and the end of a run, keep its reference. */
+static _Atomic uint32_t refs;
+static int freed;
+
+static void drop_fired(M *self, Timer *copy)
+{
+    OK(self == m && copy->arg == &refs);
+    freed += refs_drop(m, &refs, NULL);
+}
+
+static void drop_at_end(void *arg)
+{
+    OK(arg == &refs);
+    freed += refs_drop(m, &refs, NULL);
+}
+
+static void users(Timer *t, uint32_t n)
+{
+    *t = (Timer){.head = {.fire = drop_fired}, .fn = drop_at_end, .arg = &refs};
+    refs = n + 1;
+    freed = 0;
+    OK(timer_add(m, &t->head, 10) == 0);
+}
+
+START_TEST(references)
+{
+    Timer t;
+    setup();
+    users(&t, 2);
+    OK(!refs_drop(m, &refs, &t.head) && get(&refs) == 2 && p[0]->timers.n == 1);
+    OK(refs_drop(m, &refs, &t.head) && p[0]->timers.n == 0);
+
+    users(&t, 1); /* fired first */
+    timer_run(m, p[0], 10);
+    OK(freed == 0 && refs_drop(m, &refs, &t.head));
+
+    users(&t, 1); /* it is out of its heap: its reference is somebody's */
+    OK(timer_del(m, &t.head) && !refs_drop(m, &refs, &t.head));
+    drop_fired(m, &t);
+    OK(freed == 1);
+
+    users(&t, 1); /* the run ends */
+    timer_free(m, &p[0]->timers);
+    OK(freed == 0 && get(&t.head.heap) == NULL && refs_drop(m, &refs, &t.head));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("timer");
@@ -232,6 +281,7 @@ int main(void)
     tcase_add_test(tc, shrinks);
     tcase_add_test(tc, moves);
     tcase_add_test(tc, rearms_itself);
+    tcase_add_test(tc, references);
     suite_add_tcase(s, tc);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
