@@ -304,15 +304,28 @@ typedef struct weft_timer {
 
 /* Call fn(arg) in a new coroutine at the absolute time when (a past one: at
  * once), then every period nanoseconds if period > 0; ticks that could not be
- * kept are dropped, the phase is kept. A pending timer is rearmed.
+ * kept are dropped, the phase is kept. A tick does not wait for the call of the
+ * one before: calls that last longer than the period overlap. (Go's Ticker drops
+ * what its reader is too slow for: send into a channel with room for one by
+ * weft_try_send() for that.) A pending timer is rearmed.
  * Errors: -EINVAL (fn or t NULL, period < 0), -ENOMEM, -EPERM outside
  * weft_run(). start, stop and reset may race with each other and with the
  * firing. Do not park. */
 WEFT_API int weft_timer_start(weft_timer_t *t, int64_t when, int64_t period, void (*fn)(void *),
                               void *arg);
 
-/* 1: it was pending and will not fire; 0: too late, or not pending. */
+/* 1: it was pending and will not fire; 0: too late, or not pending. Calls of fn that have begun go on. */
 WEFT_API int weft_timer_stop(weft_timer_t *t);
+
+/* The same, and wait until every call of fn that has begun, for this timer, has ended: its coroutine has,
+ * however that came. What is started or reset meanwhile is not waited for. A timer that was filled with zero
+ * bytes again is another one, whose calls are its own. As weft_timer_stop(); then:
+ * -EDEADLK, the caller is such a call itself: nothing was done, the timer was not stopped either;
+ * -ETIMEDOUT, the deadline has passed, -ENOMEM, there is no memory for it, -ECANCELED, on a
+ * foreign thread, the run has ended, -EPERM outside weft_run(): the timer is stopped, whether it was
+ * pending or not, and a call goes on. t must stay for so long: fn must not free it then. Parks. */
+WEFT_API int weft_timer_stop_wait(weft_timer_t *t);
+WEFT_API int weft_timer_stop_wait_until(weft_timer_t *t, int64_t deadline); /* 0: none */
 
 /* Arm again for the time when with the function and period of the last start,
  * whether it is pending, has fired or was stopped. 1: it was pending; 0: not.

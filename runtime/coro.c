@@ -377,7 +377,9 @@ WEFT_NO_TSAN static __attribute__((noinline)) _Noreturn void coro_finish(void)
         m = coro_end_known(m);
     if (unlikely(g->flags & G_GROUP))
         group_leave(g->wg);
-    if (g->wg != NULL)
+    if (unlikely(g->flags & G_TIMER))
+        callback_end(m, g);
+    else if (g->wg != NULL)
         weft_wg_done(g->wg);
     if (unlikely(g->flags & G_MAIN))
         life_main_ends();

@@ -50,6 +50,7 @@ const char *const reason_name[WHY_MAX] = {
     [WHY_COND] = "sync.Cond.Wait",
     [WHY_SEM] = "semaphore acquire",
     [WHY_JOIN] = "join",
+    [WHY_TIMER] = "timer callback",
     [WHY_IO] = "IO wait",
     [WHY_YIELD] = "yield",
     [WHY_START] = "runnable",

@@ -293,6 +293,7 @@ static int run_as_m0(M *m0, uint32_t procs)
     coro_foreach_alone(abandon, m0);
     lot_reset();
     known_reset();
+    callback_reset();
     signal_fini();
     child_fini();
 no_monitor:

@@ -67,6 +67,7 @@ enum Rank {
     RANK_KNOWN,  /* coroutines by id: one of several lists */
     RANK_CLAIM,  /* the right to start an idle timer: timer.c */
     RANK_TIMERS, /* a P's timer heap */
+    RANK_CALLS,  /* calls of timers' functions: callback.c */
     RANK_SCHED,  /* sched.lock */
     RANK_WINDOW, /* a window of copied stacks */
     RANK_ARENA,  /* stack slots, G slabs */
@@ -97,6 +98,7 @@ enum Reason {
     WHY_RWLOCK,
     WHY_COND,
     WHY_SEM,
+    WHY_TIMER, /* for the end of a timer's function */
     WHY_IO,
     WHY_JOIN,
     WHY_YIELD,
@@ -153,6 +155,7 @@ typedef struct {
     _Atomic(P *)
         heap;     /* (a) whose heap it is in; NULL: not pending. Written under P's lock: timer.c */
     uint32_t idx; /* heap's lock: place in it */
+    _Atomic uint32_t life; /* (a) which timer at this address: callback.c; of a G unused */
 } TimerHead;
 
 struct Timer { /* overlays weft_timer_t */
@@ -195,6 +198,7 @@ enum {
     G_GROUP = 1024,       /* (c) wg is a weft_group_t's */
     G_ON_CHAN = 2048,     /* (m) in a wait for one channel that may be cancelled: wait.on is that */
     G_UNLISTED = 4096,    /* (m) it should be known, but there was no memory */
+    G_TIMER = 8192,       /* (c) a call of a timer's function */
     G_PARKS_ODDLY = G_FOREIGN | G_PINNED | G_UNPREEMPTIBLE | G_UNGUARDED
 };
 
@@ -208,7 +212,12 @@ struct G {
         void *arg;   /* (c) until then; nobody else reads it */
         void *block; /* (window's lock) copied: for its stack, while that is not in the window */
     };
-    weft_wg_t *wg; /* (c) weft_wg_go: counted down when fn has returned; or NULL. G_GROUP */
+    union {
+        weft_wg_t *wg; /* (c) weft_wg_go: counted down when fn has returned; or NULL. G_GROUP */
+        struct {
+            uint32_t share, at; /* G_TIMER: (c); share's lock. Its place in callback.c's lists */
+        } callback;
+    };
     _Atomic uint64_t claim; /* (a) serial << 1 | claimed: see wait_claim() */
     Wait *woke;             /* (w) the wait that was granted */
     _Atomic uint8_t state;  /* (m), and (w) on waking; read racily by dumps */

@@ -150,6 +150,12 @@ timer_run(M *m, P *p,
           int64_t now); /* fire what is due in p's heap (any P's); its next deadline or INT64_MAX */
 void timer_move(M *m, P *from, P *to); /* from is going away */
 
+/* callback.c: calls of timers' functions */
+/* t's heap is locked: make the coroutine of a call. -ENOMEM, -EAGAIN as coro_spawn() */
+int callback_spawn(M *m, Timer *t, G **g);
+void callback_end(M *m, G *g); /* its last step but sched_exit() */
+void callback_reset(void);     /* end of a run: none is left */
+
 /* netpoll.c */
 int netpoll_init(void);
 void netpoll_fini(void);

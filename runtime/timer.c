@@ -52,7 +52,7 @@
  * order of deadlines.
  *
  * Locks: RANK_CLAIM, then RANK_TIMERS, two of these in address order, then
- * coro_spawn()'s. A claim lock may lie above a heap of any P.
+ * callback_spawn()'s. A claim lock may lie above a heap of any P.
  */
 #include "rt.h"
 
@@ -406,12 +406,12 @@ static void timer_fire_wake(P *p, TimerHead *t, TimerReady *r)
         timer_ready(r, g);
 }
 
-/* The coroutine is made under the lock: afterwards *t may be gone, and a timer
- * must not be lost for lack of memory. */
+/* The coroutine is made under the lock: afterwards *t may be gone, a timer must
+ * not be lost for lack of memory, and stop_wait must find the call (callback.c). */
 static void timer_fire_coro(M *m, P *p, Timer *t, int64_t now, TimerReady *r)
 {
     G *g;
-    if (unlikely(coro_spawn(m, NULL, t->fn, t->arg, (void *)(uintptr_t)t->head.seq, &g) < 0)) {
+    if (unlikely(callback_spawn(m, t, &g) < 0)) {
         timer_rearm(p, &t->head, now + RETRY_NS);
         return;
     }

@@ -195,6 +195,8 @@ CALL(c_sleep_until, weft_sleep_until(weft_now() + MS))
 CALL(c_timer_start, weft_timer_start(&thing.timer, 0, 0, nothing, NULL))
 CALL(c_timer_stop, weft_timer_stop(&thing.timer))
 CALL(c_timer_reset, weft_timer_reset(&thing.timer, 0))
+CALL(c_timer_stop_wait, weft_timer_stop_wait(&thing.timer))
+CALL(c_after, weft_after(0) != NULL)
 CALL(c_make, weft_chan_make(0, 0) != NULL)
 CALL(c_ref, void_call(unref_ref))
 CALL(c_send, weft_send(thing.full, &word))
@@ -280,6 +282,8 @@ static const struct {
     {"timer_start", c_timer_start, -EPERM, -ENOSYS},
     {"timer_stop", c_timer_stop, 0, -ENOSYS},
     {"timer_reset", c_timer_reset, -EPERM, -ENOSYS},
+    {"timer_stop_wait", c_timer_stop_wait, 0, -ENOSYS},
+    {"after", c_after, 0, 0},
     {"chan_make", c_make, 1, 0},
     {"chan_ref", c_ref, 0, ENDS},
     {"send", c_send, -EPERM, -ENOSYS},
