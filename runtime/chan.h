@@ -244,7 +244,6 @@ static inline bool chan_drop(M *m, weft_chan_t *c)
 }
 
 /* chan.c */
-weft_chan_t *chan_new(uint32_t elem_size, size_t cap, size_t bytes); /* NULL: no memory */
 bool chan_forget(M *m, weft_chan_t *c, Wait *w);
 weft_chan_t *chan_new(uint32_t elem_size, size_t cap, size_t bytes); /* NULL: no memory */
 void chan_release(M *m, weft_chan_t *c);                             /* drop a reference */

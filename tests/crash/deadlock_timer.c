@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Neither a stopped timer nor a far deadline that was met in time hides a
- * deadlock. */
+ * Neither a stopped timer, nor a far deadline that was met in time, nor a weft_after() that was
+ * dropped hides a deadlock. */
 #include <weft.h>
 
 static weft_chan_t *c;
@@ -28,6 +28,7 @@ static int entry(void *arg)
     weft_case_t met = {.op = WEFT_RECV, .chan = c};
     if (weft_select(&met, 1, far) != 0 || weft_timer_stop(&t) != 1)
         return 1;
+    weft_chan_unref(weft_after(far));
     return weft_recv(c, NULL);
 }
 
