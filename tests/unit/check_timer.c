@@ -225,19 +225,19 @@ START_TEST(rearms_itself)
 END_TEST
 
 /* refs.h: who is last with the timer stops it; a firing, and the end of a run, keep its reference. */
-static _Atomic uint32_t refs;
+static Refs refs;
 static int freed;
 
 static void drop_fired(M *self, Timer *copy)
 {
     OK(self == m && copy->arg == &refs);
-    freed += refs_drop(m, &refs, NULL);
+    freed += ref_drop(m, &refs, NULL);
 }
 
 static void drop_at_end(void *arg)
 {
     OK(arg == &refs);
-    freed += refs_drop(m, &refs, NULL);
+    freed += ref_drop(m, &refs, NULL);
 }
 
 static void users(Timer *t, uint32_t n)
@@ -253,21 +253,21 @@ START_TEST(references)
     Timer t;
     setup();
     users(&t, 2);
-    OK(!refs_drop(m, &refs, &t.head) && get(&refs) == 2 && p[0]->timers.n == 1);
-    OK(refs_drop(m, &refs, &t.head) && p[0]->timers.n == 0);
+    OK(!ref_drop(m, &refs, &t.head) && get(&refs) == 2 && p[0]->timers.n == 1);
+    OK(ref_drop(m, &refs, &t.head) && p[0]->timers.n == 0);
 
     users(&t, 1); /* fired first */
     timer_run(m, p[0], 10);
-    OK(freed == 0 && refs_drop(m, &refs, &t.head));
+    OK(freed == 0 && ref_drop(m, &refs, &t.head));
 
     users(&t, 1); /* it is out of its heap: its reference is somebody's */
-    OK(timer_del(m, &t.head) && !refs_drop(m, &refs, &t.head));
+    OK(timer_del(m, &t.head) && !ref_drop(m, &refs, &t.head));
     drop_fired(m, &t);
     OK(freed == 1);
 
     users(&t, 1); /* the run ends */
     timer_free(m, &p[0]->timers);
-    OK(freed == 0 && get(&t.head.heap) == NULL && refs_drop(m, &refs, &t.head));
+    OK(freed == 0 && get(&t.head.heap) == NULL && ref_drop(m, &refs, &t.head));
 }
 END_TEST
 
