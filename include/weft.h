@@ -386,14 +386,14 @@ WEFT_API size_t weft_chan_cap(weft_chan_t *c);
  * memory, or outside weft_run(). Does not park. Go's time.After. */
 WEFT_API weft_chan_t *weft_after(int64_t ns);
 
-enum { WEFT_RECV = 1, WEFT_SEND = 2 };
+enum { WEFT_RECV = 1, WEFT_SEND = 2, WEFT_FD_IN = 4, WEFT_FD_OUT = 8 };
 
 typedef struct weft_case {
-    int op;            /* WEFT_RECV or WEFT_SEND */
-    int fd;            /* unused by these */
-    weft_chan_t *chan; /* NULL: this case is never ready */
+    int op;            /* one of these */
+    int fd;            /* WEFT_FD_*: the descriptor */
+    weft_chan_t *chan; /* WEFT_RECV, WEFT_SEND: the channel; NULL: this case is never ready */
     void *elem;        /* to receive into or to send; may be NULL */
-    int result;        /* out, for the case that was chosen: as weft_send or weft_recv */
+    int result; /* out, for the case that was chosen: as weft_send or weft_recv; WEFT_FD_*: below */
     void *reserved[2]; /* 0 */
 } weft_case_t;
 
@@ -401,9 +401,22 @@ typedef struct weft_case {
  * park while none is. A send on a closed channel is ready. Returns the index
  * of the case done; -ETIMEDOUT; -ECANCELED, the coroutine was cancelled; -EINVAL for an unknown op, a negative n or
  * more than 65536 cases; -ENOMEM. With n == 0 it waits for the deadline. The
- * elements of cases that lost are not touched. Parks. */
+ * elements of cases that lost are not touched. Parks.
+ *
+ * A case WEFT_FD_IN (WEFT_FD_OUT) does nothing to its descriptor, and is ready when a read, an
+ * accept (a write) would not have to wait. Its result says why:
+ *   WEFT_READ (WEFT_WRITE), as weft_poll_fd(): there is something (there is room), or the end of the
+ *   stream, or an error, which the next call tells. Regular files are always ready.
+ *   -ETIMEDOUT: not so, but the deadline of that descriptor and direction has passed
+ *   (weft_set_deadline()).
+ *   -ECANCELED: weft_close() has closed it since weft_select() was called.
+ *   -EBADF: it is not open. Or another of fcntl(2)'s errors; -EPERM, it cannot be polled.
+ * Ready is no promise to one of several: who reads first gets it, and another's weft_read() waits.
+ * A descriptor may be in several cases, and several coroutines and threads may wait for it: all are
+ * woken. With such cases select may also fail with -ENOSPC, the system's poller is full. */
 WEFT_API int weft_select(weft_case_t *cases, int n, int64_t deadline);
-/* The same without waiting: -EAGAIN when none is ready. Go's default clause. */
+/* The same without waiting: -EAGAIN when none is ready. Go's default clause. One poll(2) for (64)
+ * descriptors. */
 WEFT_API int weft_try_select(weft_case_t *cases, int n);
 
 /* ---- sync -----------------------------------------------------------------

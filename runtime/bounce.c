@@ -14,7 +14,7 @@
  *
  * The block (g->cases) has all that a wait on several channels needs besides:
  *
- *      Wait[ncases] | Tail: the channels that are locked | their list | room
+ *      Wait[ncases] | Tail: what is locked | the list of it | room
  *
  * in front because that is where the end of a run looks for what is queued. It
  * is kept for the next wait, unless it has much room. It is never made
@@ -31,7 +31,7 @@ bool bounce_grow(G *g, uint32_t n, size_t room)
         n = g->ncases;
     if (tail != NULL && room < tail->room)
         room = tail->room;
-    size_t list = n * sizeof(weft_chan_t *);
+    size_t list = n * sizeof(Lock *);
     size_t waits = n * sizeof(Wait);
     rt_free(g->cases);
     g->ncases = 0;
@@ -41,7 +41,7 @@ bool bounce_grow(G *g, uint32_t n, size_t room)
     memset(g->cases, 0, waits);
     g->ncases = n;
     tail = bounce_tail(g);
-    tail->set = (LockSet){(weft_chan_t **)(void *)(tail + 1), 0};
+    tail->set = (LockSet){(Lock **)(void *)(tail + 1), 0, 0};
     tail->room = room;
     return true;
 }
@@ -55,7 +55,7 @@ size_t bounce_size(const weft_chan_t *c, const void *elem)
 
 char *bounce_room(G *g)
 {
-    return g->cases != NULL ? (char *)(bounce_tail(g)->set.chan + g->ncases) : NULL;
+    return g->cases != NULL ? (char *)(bounce_tail(g)->set.lock + g->ncases) : NULL;
 }
 
 char *bounce_in(Wait *w, const weft_chan_t *c, void *elem, bool send, char *room)

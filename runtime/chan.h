@@ -252,12 +252,14 @@ bool chan_shut(M *m, weft_chan_t *c, GList *ready);
 
 /* ---- bounce.c: waiting off the stack ---------------------------------------------- */
 
+/* What a select has locked: its channels, then records of descriptors. */
 typedef struct {
-    weft_chan_t **chan; /* distinct, ascending */
-    uint32_t n;
+    Lock **lock;  /* each kind distinct and ascending */
+    uint32_t n;   /* all */
+    uint32_t fds; /* cases that are descriptors */
 } LockSet;
 
-/* In g->cases, behind the Waits; its list of channels and the room follow. */
+/* In g->cases, behind the Waits; its list of locks and the room follow. */
 typedef struct {
     LockSet set; /* select.c */
     size_t room; /* bytes for elements */
@@ -268,7 +270,7 @@ static inline BounceTail *bounce_tail(G *g)
     return (BounceTail *)(void *)(g->cases + g->ncases);
 }
 
-/* Has g's block n Waits, channels in the list and bytes of room? If not, grow it: g is
+/* Has g's block n Waits, places in the list and bytes of room? If not, grow it: g is
  * queued nowhere and holds no channel's lock. False: no memory, and no block. */
 static inline bool bounce_fits(G *g, uint32_t n, size_t room)
 {

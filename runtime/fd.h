@@ -4,7 +4,7 @@
  *
  * fd.c      who may call the system on a descriptor, and when it is closed
  * netpoll.c who waits for it, and who is woken
- * io.c      read, write, poll, close      net.c  sockets
+ * io.c      read, write, poll, close      net.c  sockets      select_fd.c  cases of a select
  *
  * Everything that the calls read without a lock is in one word:
  *
@@ -42,10 +42,10 @@ _Static_assert((int)WEFT_READ == (int)SYS_IN && (int)WEFT_WRITE == (int)SYS_OUT,
 
 /* One direction: [0] reading, [1] writing. */
 typedef struct {
-    WaitQueue waitq; /* (l) read, write, accept, connect; woken all at once */
-    uint64_t seq;    /* (l) of the deadline: what an older timer wants is void */
-    bool expired;    /* (l) the deadline has passed */
-    Timer timer;     /* (l) the deadline */
+    WaitQueue waitq;      /* (l) read, write, accept, connect; woken all at once */
+    uint64_t seq;         /* (l) of the deadline: what an older timer wants is void */
+    _Atomic bool expired; /* (a) the deadline has passed; written under the lock */
+    Timer timer;          /* (l) the deadline */
 } FDSide;
 
 typedef struct {
@@ -93,7 +93,14 @@ int fd_close(M **m, int fd);
 int netpoll_wait(M **m, const FDRef *f,
                  unsigned dir); /* 0: try again; -ECANCELED -ETIMEDOUT -EPERM -ENOMEM -ENOSPC */
 int netpoll_wait_any(M **m, const FDRef *f, unsigned dirs,
-                     int64_t deadline);        /* the same for weft_poll_fd */
+                     int64_t deadline); /* the same for weft_poll_fd */
+/* The steps of a wait for several things. add: it will report edges; errors as netpoll_wait. join:
+ * the lock is held; queue w (g, dirs, gen, select are set); false: there is something to look at
+ * before. leave: the lock is held; take it out if nobody has. A coroutine that has joined is
+ * counted in sched.waiters, once for each, until it takes itself out of there. */
+int netpoll_add(const FDRef *f);
+bool netpoll_join(M *m, FD *r, Wait *w);
+void netpoll_leave(FD *r, Wait *w);
 void netpoll_more(M *m, FD *r, unsigned dirs); /* somebody waits, and there may be more */
 void netpoll_forget(M *m, FD *r); /* it is closed or replaced: all wake with -ECANCELED */
 int netpoll_deadline(M *m, const FDRef *f, unsigned dirs, int64_t deadline);

@@ -17,7 +17,6 @@
  */
 #include "io.h"
 
-#include <poll.h>
 #include <unistd.h>
 
 /* ---- entering and leaving ----------------------------------------------------- */
@@ -221,25 +220,14 @@ ssize_t weft_write(int fd, const void *buf, size_t len)
 /* ---- poll ------------------------------------------------------------------------- */
 
 /* What is ready now; -errno. */
-static int io_ready_now(const IO *io, int events)
+static int io_ready_now(const IO *io, unsigned dirs)
 {
-    struct pollfd p = {
-        .fd = io->f.fd,
-        .events = (short)((events & WEFT_READ ? POLLIN : 0) | (events & WEFT_WRITE ? POLLOUT : 0))};
+    struct pollfd p = {.fd = io->f.fd, .events = io_events(dirs)};
     int n;
     while ((n = poll(&p, 1, 0)) < 0)
         if (*io->m->errno_addr != EINTR)
             return -*io->m->errno_addr;
-    if (n == 0)
-        return 0;
-    if (p.revents & POLLNVAL)
-        return -EBADF;
-    int ready = 0;
-    if (p.revents & (POLLIN | POLLHUP | POLLERR))
-        ready |= WEFT_READ;
-    if (p.revents & (POLLOUT | POLLHUP | POLLERR))
-        ready |= WEFT_WRITE;
-    return ready & events;
+    return n == 0 ? 0 : io_ready(p.revents, dirs);
 }
 
 static int io_poll(IO *io, int events, int64_t deadline)
@@ -252,7 +240,7 @@ static int io_poll(IO *io, int events, int64_t deadline)
         int rc = fd_begin(&io->f, dirs);
         if (rc != 0)
             return last != 0 ? last : rc;
-        int ready = io_ready_now(io, events);
+        int ready = io_ready_now(io, dirs);
         fd_end(io->m, &io->f, ready < 0 ? dirs : (unsigned)ready); /* nothing was taken away */
         if (ready != 0)
             return ready;

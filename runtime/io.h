@@ -8,6 +8,7 @@
 #include "fd.h"
 
 #include <errno.h>
+#include <poll.h>
 
 struct addrinfo;
 
@@ -52,6 +53,24 @@ static inline ssize_t io_result(const IO *io, ssize_t n)
 static inline bool io_again(const IO *io, ssize_t n)
 {
     return unlikely(n == -EINTR) && (io->m->foreign || !get(&sched.stopping));
+}
+
+/* poll(2)'s words and ours. */
+static inline short io_events(unsigned dirs)
+{
+    return (short)((dirs & WEFT_READ ? POLLIN : 0) | (dirs & WEFT_WRITE ? POLLOUT : 0));
+}
+/* Which of dirs are ready; an error or the end is both. -EBADF */
+static inline int io_ready(short revents, unsigned dirs)
+{
+    unsigned ready = 0;
+    if (revents & POLLNVAL)
+        return -EBADF;
+    if (revents & (POLLIN | POLLHUP | POLLERR))
+        ready |= WEFT_READ;
+    if (revents & (POLLOUT | POLLHUP | POLLERR))
+        ready |= WEFT_WRITE;
+    return (int)(ready & dirs);
 }
 
 /* resolve.c */

@@ -35,14 +35,16 @@
  * the deadline's sequence number; if it is not the record's any more, the
  * deadline was changed meanwhile, and nothing happens.
  *
- * Who waits in weft_poll_fd may also be woken by its own deadline, and who is known may be cancelled, so wakers
- * must win wait_claim() of those; all other waits end only by who takes them out of the queue.
+ * Who waits in weft_poll_fd may also be woken by its own deadline, a select by whatever else it
+ * waits for, and who is known may be cancelled, so wakers must win wait_claim() of those; all other
+ * waits end only by who takes them out of the queue. As all waiters are taken out at every edge, and
+ * FD_IN stays set, an edge is not spent on a select that was won elsewhere.
  *
  * sched.waiters tells the scheduler that descriptors are waited for. A coroutine
  * counts itself until it runs again, not only until it is taken out of the queue: between
  * the two it is in no run queue yet, and if nothing counted it then, the
  * runtime could look as if all were asleep for ever (everyone_idle). A foreign
- * thread is counted while it is queued.
+ * thread is counted while it is queued; a select once for each of its descriptors.
  *
  * Lock order: RANK_FD, then timer heaps. Gs are made ready without a lock held.
  */
@@ -271,7 +273,7 @@ int netpoll_wait(M **m, const FDRef *f, unsigned dir)
     FDSide *side = &f->r->side[dir - 1];
     lock_acquire(NULL, &f->r->lock, RANK_FD);
     int rc = may_wait(f);
-    if (rc == 0 && side->expired)
+    if (rc == 0 && get(&side->expired))
         rc = -ETIMEDOUT;
     if (rc == 0)
         return park(m, f, dir, &side->waitq, 0);
@@ -289,6 +291,42 @@ int netpoll_wait_any(M **m, const FDRef *f, unsigned dirs, int64_t deadline)
     return rc;
 }
 
+/* ---- waiting for several things: select_fd.c ------------------------------------------ */
+
+int netpoll_add(const FDRef *f)
+{
+    lock_acquire(NULL, &f->r->lock, RANK_FD);
+    int rc = may_wait(f);
+    lock_release(&f->r->lock);
+    return rc;
+}
+
+/* As may_wait() and park(), but that the locks of others are held too: no system call here. */
+bool netpoll_join(M *m, FD *r, Wait *w)
+{
+    FDSide *side = &r->side[w->dirs - 1];
+    uint64_t word = atomic_load(&r->word);
+    if (!fd_same(word, w->gen) || (word & FD_ADDED) == 0 || get(&side->expired))
+        return false;
+    if (atomic_fetch_or(&r->word, fd_waits(w->dirs)) & fd_in_out(w->dirs)) {
+        note_waits(r);
+        return false;
+    }
+    put(&side->waitq, w);
+    if (m->p == NULL)
+        idle_poke(m);
+    return true;
+}
+
+void netpoll_leave(FD *r, Wait *w)
+{
+    assert_held(&r->lock);
+    if (!w->queued)
+        return;
+    unlink_wait(&r->side[w->dirs - 1].waitq, w);
+    note_waits(r);
+}
+
 /* ---- deadlines ---------------------------------------------------------------------- */
 
 static void expire(M *m, Timer *copy, unsigned dir)
@@ -298,7 +336,7 @@ static void expire(M *m, Timer *copy, unsigned dir)
     Woken out = {0};
     lock_acquire(NULL, &r->lock, RANK_FD);
     if (side->seq == copy->head.seq) {
-        side->expired = true;
+        set(&side->expired, true);
         wake_side(r, dir, -ETIMEDOUT, &out);
         note_waits(r);
     }
@@ -319,7 +357,7 @@ static void expire_out(M *m, Timer *copy)
 static void lift(M *m, FDSide *side)
 {
     side->seq++;
-    side->expired = false;
+    set(&side->expired, false);
     timer_del(m, &side->timer.head); /* false: it fires just now, and finds the new seq */
 }
 
@@ -330,7 +368,7 @@ static int arm(M *m, FD *r, unsigned dir, int64_t deadline, Woken *out)
     if (deadline == 0)
         return 0;
     if (deadline <= sys_now()) {
-        side->expired = true;
+        set(&side->expired, true);
         wake_side(r, dir, -ETIMEDOUT, out);
         note_waits(r);
         return 0;

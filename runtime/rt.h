@@ -117,7 +117,10 @@ typedef struct Wait {
     void *on;                 /* (c) while queued: the channel, or the address waited on */
     void *elem; /* (c) while queued: element to copy from or to; the waker may write there */
     union {
-        uint32_t dirs; /* (c) while queued: WEFT_READ, WEFT_WRITE; netpoll.c */
+        struct {
+            uint32_t dirs; /* (c) while queued: WEFT_READ, WEFT_WRITE; netpoll.c */
+            uint32_t gen;  /* (m) of the descriptor's record: select_fd.c */
+        };
         uint64_t word; /* what elem points to, if not to the user's place: bounce.c */
     };
     bool select;    /* (c) while queued: the waker must win wait_claim() first */

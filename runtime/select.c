@@ -34,84 +34,105 @@
  * winner's was free for the waker only after the commit had unlocked it. So
  * until the last unlock the list stays, and after it the commit does not look.
  * (Without any channel there is no lock to wait for: no commit then.)
+ *
+ * Cases may be descriptors; what these need is in select_fd.c. Their records are locked after the
+ * channels, and all that is said above of a channel's lock holds of a record's: the owner takes
+ * each of them once more when it is awake.
+ *
+ * Lock order: RANK_CHAN by address, RANK_FD by address.
  */
-#include "chan.h"
+#include "select.h"
 
 enum { CASES_MAX = 65536, SMALL = 8 };
 
 /* ---- the locks ---------------------------------------------------------------------- */
 
-static void select_sift(weft_chan_t **a, uint32_t root, uint32_t n)
+static void select_sift(Lock **a, uint32_t root, uint32_t n)
 {
     for (uint32_t kid; (kid = 2 * root + 1) < n; root = kid) {
         if (kid + 1 < n && (uintptr_t)a[kid + 1] > (uintptr_t)a[kid])
             kid++;
         if ((uintptr_t)a[root] >= (uintptr_t)a[kid])
             return;
-        weft_chan_t *c = a[root];
+        Lock *l = a[root];
         a[root] = a[kid];
-        a[kid] = c;
+        a[kid] = l;
     }
 }
 
-static void select_heapsort(weft_chan_t **a, uint32_t n)
+static void select_heapsort(Lock **a, uint32_t n)
 {
     for (uint32_t i = n / 2; i-- > 0;)
         select_sift(a, i, n);
     for (uint32_t end = n; end-- > 1;) {
-        weft_chan_t *c = a[0];
+        Lock *l = a[0];
         a[0] = a[end];
-        a[end] = c;
+        a[end] = l;
         select_sift(a, 0, end);
     }
 }
 
-/* The channels of the cases: sorted, each once. set->chan has room for n. */
+/* Put l, unless it is there, among the locks from `from` on, which ascend. There is room. */
+static void select_insert(LockSet *set, uint32_t from, Lock *l)
+{
+    Lock **a = set->lock;
+    uint32_t j = set->n;
+    while (j > from && (uintptr_t)a[j - 1] > (uintptr_t)l)
+        j--;
+    if (j > from && a[j - 1] == l)
+        return;
+    memmove(a + j + 1, a + j, (set->n - j) * sizeof *a);
+    a[j] = l;
+    set->n++;
+}
+
+/* The channels of the cases: sorted, each once. set->lock has room for n. */
 static void select_sort_few(LockSet *set, const weft_case_t *cases, uint32_t n)
 {
-    weft_chan_t **a = set->chan;
     set->n = 0;
     for (uint32_t i = 0; i < n; i++) {
-        weft_chan_t *c = cases[i].chan;
-        uint32_t j = set->n;
-        while (j > 0 && (uintptr_t)a[j - 1] > (uintptr_t)c)
-            j--;
-        if (c == NULL || (j > 0 && a[j - 1] == c))
-            continue;
-        memmove(a + j + 1, a + j, (set->n - j) * sizeof *a);
-        a[j] = c;
-        set->n++;
+        weft_chan_t *c = case_chan(&cases[i]);
+        if (c != NULL)
+            select_insert(set, 0, &c->lock);
     }
+}
+
+void select_sort(LockSet *set, uint32_t from)
+{
+    Lock **a = set->lock;
+    uint32_t distinct = from;
+    select_heapsort(a + from, set->n - from);
+    for (uint32_t i = from; i < set->n; i++)
+        if (distinct == from || a[distinct - 1] != a[i])
+            a[distinct++] = a[i];
+    set->n = distinct;
 }
 
 static void select_sort_many(LockSet *set, const weft_case_t *cases, uint32_t n)
 {
-    weft_chan_t **a = set->chan;
-    uint32_t all = 0, distinct = 0;
-    for (uint32_t i = 0; i < n; i++)
-        if (cases[i].chan != NULL)
-            a[all++] = cases[i].chan;
-    select_heapsort(a, all);
-    for (uint32_t i = 0; i < all; i++)
-        if (distinct == 0 || a[distinct - 1] != a[i])
-            a[distinct++] = a[i];
-    set->n = distinct;
+    set->n = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        weft_chan_t *c = case_chan(&cases[i]);
+        if (c != NULL)
+            set->lock[set->n++] = &c->lock;
+    }
+    select_sort(set, 0);
 }
 
 static void select_lock(M *m, const LockSet *set)
 {
     for (uint32_t i = 0; i < set->n; i++)
-        lock_acquire(m, &set->chan[i]->lock, RANK_CHAN);
+        lock_acquire(m, set->lock[i], RANK_CHAN);
 }
 
 static bool select_unlock(M *m, G *g, void *arg)
 {
     (void)m, (void)g;
     LockSet set = *(LockSet *)arg;
-    weft_chan_t *c, *next = set.n > 0 ? set.chan[0] : NULL;
-    for (uint32_t i = 1; (c = next) != NULL; i++) {
-        next = i < set.n ? set.chan[i] : NULL;
-        lock_release(&c->lock); /* after the last one, *arg and its list may be gone */
+    Lock *l, *next = set.n > 0 ? set.lock[0] : NULL;
+    for (uint32_t i = 1; (l = next) != NULL; i++) {
+        next = i < set.n ? set.lock[i] : NULL;
+        lock_release(l); /* after the last one, *arg and its list may be gone */
     }
     return true;
 }
@@ -119,7 +140,7 @@ static bool select_unlock(M *m, G *g, void *arg)
 /* ---- the cases ---------------------------------------------------------------------- */
 
 /* A random one of the cases that look ready; -EAGAIN: none does; -EINVAL: a case
- * has an unknown op. Exact if all channels are locked, but for waiters that
+ * has an op that is not a channel's. Exact if all channels are locked, but for waiters that
  * were won by somebody else and are still queued. */
 static int select_pick(M *m, const weft_case_t *cases, int n)
 {
@@ -148,14 +169,12 @@ static bool select_do(weft_case_t *k, G **wake)
     return true;
 }
 
-/* The block, large enough to do these cases; for a wait that a copied stack is not
- * there for, with room for their elements. NULL: no memory. */
-static BounceTail *select_block(G *g, const weft_case_t *cases, uint32_t n, bool wait)
+BounceTail *select_block(G *g, const weft_case_t *cases, uint32_t n, bool wait)
 {
     size_t room = 0;
     if (wait && unlikely(window_copied(g)))
         for (uint32_t i = 0; i < n; i++)
-            room += bounce_size(cases[i].chan, cases[i].elem);
+            room += bounce_size(case_chan(&cases[i]), cases[i].elem);
     if (!bounce_fits(g, n, room) && !bounce_grow(g, n, room))
         return NULL;
     return bounce_tail(g);
@@ -173,7 +192,7 @@ static void select_enqueue(M *m, weft_case_t *cases, uint32_t n)
     bool copied = window_copied(g);
     char *room = copied ? bounce_room(g) : NULL;
     for (uint32_t left = n; left > 0; left--, i = i + step < n ? i + step : i + step - n) {
-        weft_chan_t *c = cases[i].chan;
+        weft_chan_t *c = case_chan(&cases[i]);
         Wait *w = &g->cases[i];
         if (c == NULL)
             continue;
@@ -188,18 +207,15 @@ static void select_enqueue(M *m, weft_case_t *cases, uint32_t n)
 }
 
 /* A foreign thread is sent home by the end of the run, but a waker has the
- * claim: wait for it, and find the case that it did by the missing reference. */
-static Wait *select_settle(M *m, const weft_case_t *cases, uint32_t n)
+ * claim: wait for it. It has said which case it did before it gave the token. */
+static Wait *select_settle(M *m)
 {
     foreign_settle(m);
-    for (uint32_t i = 0; i < n; i++)
-        if (cases[i].chan != NULL && m->g->cases[i].on == NULL)
-            return &m->g->cases[i];
-    return NULL;
+    return m->g->woke;
 }
 
-/* Queue the caller on all channels, which are locked, and park. The index of
- * the case that was done; -ETIMEDOUT, -ENOMEM, -ECANCELED. */
+/* Queue the caller on all channels, which are locked, and on the descriptors, and
+ * park. The index of the case that was done; -ETIMEDOUT, -ENOMEM, -ECANCELED, SELECT_AGAIN. */
 static int select_wait(M **mp, weft_case_t *cases, uint32_t n, int64_t deadline, LockSet *set)
 {
     M *m = *mp;
@@ -207,17 +223,26 @@ static int select_wait(M **mp, weft_case_t *cases, uint32_t n, int64_t deadline,
     uint64_t serial = wait_begin(g);
     g->woke = NULL;
     g->result = 0;
+    if (unlikely(set->fds != 0) && !select_fds_join(m, cases, n, set)) {
+        select_unlock(m, g, set);
+        return SELECT_AGAIN;
+    }
     select_enqueue(m, cases, n);
     *mp = m = sched_park_until(m, WHY_SELECT, set->n > 0 ? select_unlock : NULL, set, deadline);
 
     /* Wakers leave g->result alone; a deadline and a cancellation do not. */
     Wait *woke = g->result == 0 ? g->woke : NULL;
     if (unlikely(g->result == -ECANCELED) && g->flags & G_FOREIGN && !wait_claim(g, serial))
-        woke = select_settle(m, cases, n);
+        woke = select_settle(m);
     for (uint32_t i = 0; i < n; i++) {
         Wait *w = &g->cases[i];
         if (w != woke && w->on != NULL)
             chan_forget(m, w->on, w);
+    }
+    if (unlikely(set->fds != 0)) {
+        select_fds_leave(m, cases, n);
+        if (woke != NULL && case_is_fd(&cases[woke - g->cases]))
+            return SELECT_AGAIN;
     }
     int rc = g->result;
     if (likely(woke != NULL)) {
@@ -231,26 +256,28 @@ static int select_wait(M **mp, weft_case_t *cases, uint32_t n, int64_t deadline,
 
 /* ---- select ----------------------------------------------------------------------- */
 
-static int select_each(weft_case_t *cases, int n, G **wake)
+static int select_each(const G *g, weft_case_t *cases, int n, G **wake)
 {
     for (int i = 0; i < n; i++)
-        if (cases[i].chan != NULL && select_do(&cases[i], wake))
+        if (case_is_fd(&cases[i]) ? g->cases[i].result != 0
+                                  : cases[i].chan != NULL && select_do(&cases[i], wake))
             return i;
     return -EAGAIN;
 }
 
 /* With all channels locked: there is one moment at which none was ready. */
-static int select_all(M **mp, weft_case_t *cases, int n, int64_t deadline, bool block)
+int select_all(M **mp, weft_case_t *cases, int n, int64_t deadline, bool block, uint32_t fds)
 {
     M *m = *mp;
-    weft_chan_t *few[SMALL];
-    LockSet here = {few, 0}, *set = &here;
+    Lock *few[SMALL];
+    LockSet here = {few, 0, fds}, *set = &here;
     uint32_t un = (uint32_t)n;
     if (block || un > SMALL) {
         BounceTail *tail = select_block(m->g, cases, un, block);
         if (tail == NULL)
             return -ENOMEM;
         set = &tail->set;
+        set->fds = fds;
     }
     if (un <= SMALL)
         select_sort_few(set, cases, un);
@@ -262,9 +289,10 @@ static int select_all(M **mp, weft_case_t *cases, int n, int64_t deadline, bool 
     select_lock(m, set);
     /* Each failure empties a queue of lost waiters: this ends. After a run its
      * coroutines' Waits stay queued and look ready (chan_pop): each case once. */
-    while ((i = select_pick(m, cases, n)) >= 0 && !select_do(&cases[i], &peer))
+    while ((i = likely(fds == 0) ? select_pick(m, cases, n) : select_fds_pick(m, cases, n)) >= 0 &&
+           !case_is_fd(&cases[i]) && !select_do(&cases[i], &peer))
         if (unlikely(!get_acq(&sched.active))) {
-            i = select_each(cases, n, &peer);
+            i = select_each(m->g, cases, n, &peer);
             break;
         }
     if (i == -EAGAIN && block) {
@@ -278,6 +306,8 @@ static int select_all(M **mp, weft_case_t *cases, int n, int64_t deadline, bool 
     select_unlock(m, NULL, set);
     if (peer != NULL)
         sched_ready(m, peer);
+    if (i >= 0 && case_is_fd(&cases[i]))
+        cases[i].result = m->g->cases[i].result;
     return i;
 }
 
@@ -316,12 +346,12 @@ static int select_run(weft_case_t *cases, int n, int64_t deadline, bool block)
             goto out;
         i = -EAGAIN;
     }
-    if (i == -EINVAL)
-        goto out;
-    if (unlikely(n == 0))
+    if (unlikely(i == -EINVAL))
+        i = select_fds(&m, cases, n, deadline, block);
+    else if (unlikely(n == 0))
         i = block ? select_none(&m, deadline) : -EAGAIN;
     else if (n > 1 || block || i >= 0) /* of one case alone the look without a lock was exact */
-        i = select_all(&m, cases, n, deadline, block);
+        i = select_all(&m, cases, n, deadline, block, 0);
 out:
     rt_leave(m);
     return i;
