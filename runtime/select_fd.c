@@ -218,13 +218,22 @@ void select_fds_leave(M *m, const weft_case_t *cases, uint32_t n)
 
 /* ---- select ------------------------------------------------------------------------ */
 
+/* Chaos: between asking and waiting others run, and the poller reports what they did. */
+static M *linger(M *m)
+{
+    m = chaos_yield(m, 2);
+    if (m->p != NULL && chaos(m, 2))
+        sched_ready_list(m, netpoll_look(m, 0));
+    return m;
+}
+
 static int rounds(M **m, weft_case_t *cases, int n, int64_t deadline, bool block, uint32_t fds)
 {
     int i;
     do {
         if ((i = ask(*m, cases, n)) != 0)
             return i;
-        *m = chaos_yield(*m, 8);
+        *m = linger(*m);
         i = select_all(m, cases, n, deadline, block, fds);
     } while (i == SELECT_AGAIN && (i = add((*m)->g, cases, n)) == 0);
     return i;

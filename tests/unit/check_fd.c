@@ -123,6 +123,69 @@ START_TEST(last_user_closes)
 }
 END_TEST
 
+/* A step of a wait for several things (select_fd.c): nothing is queued where there is something to
+ * look at, and who queues in time is woken. */
+START_TEST(join)
+{
+    int p[2];
+    FDRef f;
+    M *m = rt_enter();
+    must(m != NULL, "no M");
+    must(pipe2(p, O_NONBLOCK) == 0, "no pipe");
+    must(fd_ref(&m, p[0], &f) == 0, "no reference");
+    FD *r = f.r;
+    uint64_t waits = FD_WAIT_IN | FD_WAIT_OUT;
+    uint64_t serial = wait_begin(m->g);
+    Wait w = {.g = m->g, .select = true, .dirs = WEFT_READ, .gen = f.gen};
+    must(fd_begin(&f, WEFT_READ) == 0, "begin");
+    fd_end(m, &f, 0); /* it was asked, and had nothing */
+    must(!netpoll_join(m, r, &w), "queued, but the poller does not know it");
+    atomic_fetch_or(&r->word, FD_ADDED);
+    atomic_fetch_or(&r->word, FD_IN); /* an edge came after that */
+    must(!netpoll_join(m, r, &w), "queued, but there is something");
+    must((atomic_load(&r->word) & waits) == 0, "says that somebody waits");
+    atomic_fetch_and(&r->word, ~FD_IN);
+    r->side[0].expired = true;
+    must(!netpoll_join(m, r, &w), "queued, but its deadline has passed");
+    r->side[0].expired = false;
+    w.gen++;
+    must(!netpoll_join(m, r, &w), "queued for another file");
+    w.gen--;
+    must(atomic_load(&sched.waiters) == 0 && !w.queued, "counted");
+
+    must(netpoll_join(m, r, &w), "not queued");
+    must((atomic_load(&r->word) & waits) == FD_WAIT_IN, "does not say that somebody waits");
+    must(atomic_load(&sched.waiters) == 1, "not counted");
+    lock_acquire(NULL, &r->lock, RANK_FD);
+    netpoll_leave(r, &w);
+    netpoll_leave(r, &w);
+    lock_release(&r->lock);
+    must((atomic_load(&r->word) & waits) == 0 && !w.queued, "has not left");
+    must(atomic_load(&sched.waiters) == 0, "still counted");
+
+    must(netpoll_join(m, r, &w), "not queued");
+    must(fd_begin(&f, WEFT_READ) == 0, "begin");
+    m->g->woke = NULL;
+    fd_end(m, &f, WEFT_READ); /* another call leaves something */
+    must(m->g->woke == &w && !w.queued, "not woken");
+    must(!wait_claim(m->g, serial), "woken without a claim");
+
+    wait_begin(m->g);
+    atomic_fetch_and(&r->word, ~FD_IN);
+    must(netpoll_join(m, r, &w), "not queued");
+    m->g->woke = NULL;
+    must(wait_claim(m->g, serial + 1), "nobody has claimed it");
+    must(fd_begin(&f, WEFT_READ) == 0, "begin");
+    fd_end(m, &f, WEFT_READ);
+    must(m->g->woke == NULL && !w.queued, "woken twice");
+    must((atomic_load(&r->word) & (FD_IN | waits)) == FD_IN, "the edge is lost");
+    must(fd_close(&m, p[0]) == 0, "close");
+    must(!netpoll_join(m, r, &w), "queued, but it is closed");
+    close(p[1]);
+    rt_leave(m);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("fd");
@@ -130,6 +193,7 @@ int main(void)
     tcase_set_timeout(tc, 30);
     tcase_add_test(tc, reuse);
     tcase_add_test(tc, last_user_closes);
+    tcase_add_test(tc, join);
     suite_add_tcase(s, tc);
     SRunner *sr = srunner_create(s);
     srunner_run_all(sr, CK_NORMAL);
