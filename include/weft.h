@@ -409,7 +409,8 @@ typedef struct weft_case {
  *   stream, or an error, which the next call tells. Regular files are always ready.
  *   -ETIMEDOUT: not so, but the deadline of that descriptor and direction has passed
  *   (weft_set_deadline()).
- *   -ECANCELED: weft_close() has closed it since weft_select() was called.
+ *   -ECANCELED: weft_close() has closed it since weft_select() was called. (Returned by select, not
+ *   as a result, it says that the caller was cancelled.)
  *   -EBADF: it is not open. Or another of fcntl(2)'s errors; -EPERM, it cannot be polled.
  * Ready is no promise to one of several: who reads first gets it, and another's weft_read() waits.
  * A descriptor may be in several cases, and several coroutines and threads may wait for it: all are

@@ -500,6 +500,49 @@ START_TEST(closed)
 }
 END_TEST
 
+/* weft_cancel() ends the select as a whole; against a write of which the byte must be there after. */
+static void cancel_body(void)
+{
+    int p[2], count[2] = {0, 0};
+    weft_chan_t *c = make(0, 0);
+    EQ(pipe(p), 0);
+    for (int i = 0; i < 60; i++) {
+        Waiter w = {.k = {on_in(p[0]), on_recv(c, NULL), on_in(p[0])},
+                    .n = 3,
+                    .deadline = i % 2 ? 0 : weft_now() + 100 * SEC};
+        weft_id_t id;
+        weft_attr_t attr = {.id = &id};
+        weft_wg_add(&w.done, 1);
+        EQ(weft_go_with(&attr, wait_once, &w), 0);
+        if (i % 3 != 0)
+            weft_sleep(MS);
+        if (i % 4 == 3)
+            put_byte(p[1]);
+        int rc = weft_cancel(id);
+        OK(rc == 0 || rc == -ESRCH);
+        weft_wg_wait(&w.done);
+        if (i % 4 == 3) {
+            OK(w.got == -ECANCELED || (w.got % 2 == 0 && w.result == WEFT_READ));
+            EQ(try_one(on_in(p[0])), WEFT_READ);
+            get_byte(p[0]);
+        } else {
+            EQ(w.got, -ECANCELED);
+        }
+        count[w.got < 0]++;
+        EQ(weft_try_send(c, NULL), -EAGAIN);
+        EQ(try_one(on_in(p[0])), -EAGAIN);
+    }
+    OK(count[0] > 0 && count[1] > 0);
+    close_pair(p);
+    weft_chan_unref(c);
+}
+
+START_TEST(cancel)
+{
+    run(_i, cancel_body);
+}
+END_TEST
+
 /* The number is another file's before who waited has run; the old file lives on through a
  * duplicate. */
 static void reuse_body(void)
@@ -1064,6 +1107,7 @@ int main(void)
     tcase_add_loop_test(tc, deadline, 0, NPROCS);
     tcase_add_loop_test(tc, fd_deadline, 0, NPROCS);
     tcase_add_loop_test(tc, closed, 0, NPROCS);
+    tcase_add_loop_test(tc, cancel, 0, NPROCS);
     tcase_add_loop_test(tc, reuse, 0, NPROCS);
     tcase_add_loop_test(tc, plain_close, 0, NPROCS);
     tcase_add_loop_test(tc, fairness, 0, NPROCS);
