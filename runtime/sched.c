@@ -332,12 +332,14 @@ static bool fail_wait(G *g, int rc)
     return true;
 }
 
-/* Arm the timer, if any, and let g be cancelled: known.c. True: neither will wake it, it is not to wait. */
+/* Arm the timer, if any, and let g be cancelled: known.c. True: neither will wake it, it is not to wait.
+ * (A sleeper that is not known may be gone as soon as its timer is armed: no lock keeps it.) */
 static bool begin_until(M *m, G *g, int64_t deadline)
 {
+    bool known = g->flags & G_KNOWN;
     if (deadline != 0 && unlikely(fail_wait(g, timer_add(m, &g->timer, deadline))))
         return true;
-    return unlikely(g->flags & G_KNOWN) && known_parks(g);
+    return unlikely(known) && known_parks(g);
 }
 
 /* A park with a deadline: the timer must be armed once the G is off its stack,
