@@ -321,9 +321,10 @@ WEFT_API int weft_timer_stop(weft_timer_t *t);
  * however that came. What is started or reset meanwhile is not waited for. A timer that was filled with zero
  * bytes again is another one, whose calls are its own. As weft_timer_stop(); then:
  * -EDEADLK, the caller is such a call itself: nothing was done, the timer was not stopped either;
- * -ETIMEDOUT, the deadline has passed, -ENOMEM, there is no memory for it, -ECANCELED, on a
- * foreign thread, the run has ended, -EPERM outside weft_run(): the timer is stopped, whether it was
- * pending or not, and a call goes on. t must stay for so long: fn must not free it then. Parks. */
+ * -ETIMEDOUT, the deadline has passed, -ENOMEM, there is no memory for it, -ECANCELED, the coroutine was
+ * cancelled, or, on a foreign thread, the run has ended, -EPERM outside weft_run(): the timer is
+ * stopped, whether it was pending or not, and a call goes on. t must stay for so long: fn must not
+ * free it then. Parks. */
 WEFT_API int weft_timer_stop_wait(weft_timer_t *t);
 WEFT_API int weft_timer_stop_wait_until(weft_timer_t *t, int64_t deadline); /* 0: none */
 

@@ -251,6 +251,39 @@ static void other_body(void)
     EQ(weft_timer_stop_wait(&t), 0);
 }
 
+/* A call may end by weft_exit(). */
+static void slow_exit(void *arg)
+{
+    slow(arg);
+    weft_exit();
+}
+
+static void exit_body(void)
+{
+    EQ(weft_timer_start(&t, 0, 0, slow_exit, (void *)(intptr_t)(20 * MS)), 0);
+    wait_for(&begun, 1);
+    EQ(weft_timer_stop_wait_until(&t, from_now(20 * SEC)), 0);
+    EQ(ended, 1);
+}
+
+/* Who waits is cancelled; the call is not. */
+static void cancel_body(void)
+{
+    weft_id_t id;
+    gate = weft_chan_make(0, 0);
+    EQ(weft_timer_start(&t, 0, 0, gated, gate), 0);
+    wait_for(&begun, 1);
+    EQ(weft_go_with(&(weft_attr_t){.id = &id}, stopper, &t), 0);
+    weft_sleep(5 * MS);
+    EQ(weft_cancel(id), 0);
+    wait_for(&done, 1);
+    EQ(result, -ECANCELED);
+    EQ(weft_chan_close(gate), 0);
+    EQ(weft_timer_stop_wait_until(&t, from_now(20 * SEC)), 0);
+    EQ(ended, 1);
+    weft_chan_unref(gate);
+}
+
 /* ---- deadlines, threads, the end of a run ---------------------------------------------------- */
 
 static void until_body(void)
@@ -341,8 +374,9 @@ END_TEST
 /* --------------------------------------------------------------------------------------------- */
 
 static void (*const bodies[])(void) = {
-    table_body, nothing_after_body, too_late_body, overlap_body, restarted_body, several_body,
-    own_body,   freed_body,         other_body,    until_body,   foreign_body,
+    table_body,   nothing_after_body, too_late_body, overlap_body, restarted_body,
+    several_body, exit_body,          cancel_body,   own_body,     freed_body,
+    other_body,   until_body,         foreign_body,
 };
 enum { BODIES = sizeof bodies / sizeof bodies[0] };
 
