@@ -25,6 +25,7 @@
 #include "config.h"
 
 #define WEFT_KEEP_ERRNO
+#define WEFT_NO_INLINE /* fast.c */
 #include "weft.h"
 
 #include <stdatomic.h>
