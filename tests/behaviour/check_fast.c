@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
  * check_fast.c: fast_paths.h in every build, on 1, 2 and 4 processors, and outside of a run.
- * (check_fast.sh compiles it in other ways.) */
+ * (check_fast.sh compiles it in other ways.) And a wait group when there is no memory. */
 #include "behaviour.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 
 #include "fast_paths.h"
 
@@ -48,6 +52,81 @@ static void counter_body(void)
     }
 }
 
+/* ---- no memory for a foreign thread --------------------------------------------------------
+ *
+ * This program is not linked with jemalloc: what the library takes aligned memory from is here. */
+
+static _Thread_local bool none_left;
+
+int posix_memalign(void **place, size_t align, size_t size)
+{
+    if (none_left)
+        return ENOMEM;
+    *place = aligned_alloc(align, (size + align - 1) / align * align);
+    return *place != NULL ? 0 : ENOMEM;
+}
+
+static weft_wg_t group;
+static atomic_int released, late;
+
+static void wait_for_group(void *arg)
+{
+    (void)arg;
+    OK(weft_wg_wait(&group) == 0);
+    released++;
+}
+
+static void wait_shortly(void *arg)
+{
+    (void)arg;
+    OK(weft_wg_wait_until(&group, from_now(20 * MS)) == -ETIMEDOUT);
+    late++;
+}
+
+/* Its first call would wake the others, and cannot: nothing has happened. The second is the first again. */
+static void *poor(void *arg)
+{
+    int kind = *(int *)arg;
+    none_left = true;
+    for (int i = 0; i < 100; i++)
+        OK(CALL_1(kind, x_done, weft_wg_done, &group) == -ENOMEM);
+    OK(weft_id() == 0);
+    while (late == 0) /* who gives up is not held up by that either */
+        OK(CALL_1(kind, x_done, weft_wg_done, &group) == -ENOMEM);
+    OK(released == 0);
+    none_left = false;
+    OK(CALL_1(kind, x_done, weft_wg_done, &group) == 0);
+    return NULL;
+}
+
+static void take_back(int kind)
+{
+    pthread_t th;
+    OK(weft_wg_add(&group, 1) == 0);
+    for (int i = 0; i < 3; i++)
+        go(wait_for_group, NULL);
+    go(wait_shortly, NULL);
+    weft_sleep(5 * MS);
+    OK(pthread_create(&th, NULL, poor, &kind) == 0);
+    while (released < 3)
+        weft_sleep(MS);
+    EQ(late, 1);
+    EQ(group.opaque[0], 0);
+    pthread_join(th, NULL);
+}
+
+static void inline_body(void)
+{
+    take_back(INLINE);
+}
+
+static void exported_body(void)
+{
+    take_back(EXPORTED);
+}
+
+/* -------------------------------------------------------------------------------------------- */
+
 START_TEST(outside)
 {
     if (_i == 0) /* who would have to wait gets something else there */
@@ -57,7 +136,8 @@ START_TEST(outside)
 }
 END_TEST
 
-static void (*const bodies[])(void) = {table_body, null_body, counter_body, fast_mixed};
+static void (*const bodies[])(void) = {table_body, null_body,   counter_body,
+                                       fast_mixed, inline_body, exported_body};
 enum { BODIES = sizeof bodies / sizeof bodies[0] };
 
 START_TEST(each)
