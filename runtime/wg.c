@@ -43,7 +43,8 @@ static _Noreturn void wg_misused(const WaitGroup *g, const char *how)
 }
 
 /* The counter has come to zero and waiters sleep: nobody else may change it now. Without an M, in a foreign
- * thread's first call, the add of n is taken back: they wait on. */
+ * thread's first call, the add of n is taken back: they wait on. (Who comes for the first time meanwhile
+ * may return: what it waits for was done.) */
 static int wg_wake(WaitGroup *g, int n, uint64_t state)
 {
     M *m = rt_enter();
@@ -76,15 +77,20 @@ int weft_slow_wg_add(weft_wg_t *wg, int n, uint64_t state)
     return wg_wake(g, n, state);
 }
 
-/* Our wait was ended. True: we are off the count; false: it is over. (The counter may be zero for a moment
- * only: wg_wake().) */
-static bool wg_withdraw(M *m, WaitGroup *g)
+/* Our wait was ended. True: we are off the count; false: it is over. The counter may be zero, and no permit there
+ * yet: who has brought it there may have been stopped in between, on our processor, or will take it back
+ * (wg_wake()). So it gets its turn. */
+static bool wg_withdraw(M **m, WaitGroup *g)
 {
-    for (; !sema_collect(m, &g->sema); sys_yield()) {
+    while (!sema_collect(*m, &g->sema)) {
         uint64_t state = get(&g->state);
         while ((uint32_t)state > 0 && wg_counter(state) != 0)
             if (atomic_compare_exchange_strong(&g->state, &state, state - 1))
                 return true;
+        if ((*m)->p != NULL)
+            *m = sched_yield_to_others(*m);
+        else
+            sys_yield();
     }
     return false;
 }
@@ -92,7 +98,7 @@ static bool wg_withdraw(M *m, WaitGroup *g)
 static int wg_sleep(M **m, WaitGroup *g, int64_t deadline)
 {
     int rc = sema_acquire(m, &g->sema, false, WHY_WG, deadline);
-    if (unlikely(rc < 0) && wg_withdraw(*m, g))
+    if (unlikely(rc < 0) && wg_withdraw(m, g))
         return rc;
     if (unlikely(get(&g->state) != 0))
         fatal("sync: WaitGroup is reused before previous Wait has returned");
