@@ -52,6 +52,59 @@ static void counter_body(void)
     }
 }
 
+/* ---- the ABI ---------------------------------------------------------------------------------
+ *
+ * The numbers that programs compiled years ago have in them, on purpose not by the names of weft.h. */
+
+_Static_assert(sizeof(weft_mutex_t) == 8 && sizeof(weft_rwmutex_t) == 16, "fixed for good");
+_Static_assert(sizeof(weft_once_t) == 16 && sizeof(weft_sem_t) == 16, "fixed for good");
+_Static_assert(sizeof(weft_wg_t) == 16, "fixed for good");
+
+static bool swap_32(uint32_t *word, uint32_t from, uint32_t to)
+{
+    return __atomic_compare_exchange_n(word, &from, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+static bool swap_64(uint64_t *word, uint64_t from, uint64_t to)
+{
+    return __atomic_compare_exchange_n(word, &from, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+static void abi_body(void)
+{
+    fast_reset();
+    OK(x_lock(&fast.mx) == 0);
+    OK(swap_32(&fast.mx.opaque[0], 9, 8));
+    OK(swap_32(&fast.mx.opaque[0], 8, 9));
+    OK(x_trylock(&fast.mx) == -EBUSY);
+    OK(x_unlock(&fast.mx) == 0);
+
+    OK(x_rlock(&fast.rw) == 0);
+    OK(swap_32(&fast.rw.opaque[2], 12, 20));
+    OK(x_runlock(&fast.rw) == 0);
+    OK(weft_rwmutex_trylock(&fast.rw) == -EBUSY);
+    OK(swap_32(&fast.rw.opaque[2], 12, 4));
+    OK(weft_rwmutex_trylock(&fast.rw) == 0);
+    OK((fast.rw.opaque[2] & 1) == 1);
+    OK(weft_rwmutex_unlock(&fast.rw) == 0);
+
+    OK(fast.once.opaque[2] == 0);
+    OK(x_once(&fast.once, fast_count_call, NULL) == 0);
+    OK(fast.once.opaque[2] != 0);
+
+    OK(weft_sem_init(&fast.sem, 3) == 0);
+    OK(swap_64(&fast.sem.opaque[0], 6, 2));
+    OK(x_try_acquire(&fast.sem, 2) == -EBUSY);
+    OK(x_try_acquire(&fast.sem, 1) == 0);
+    OK(swap_64(&fast.sem.opaque[0], 0, 2));
+    OK(x_acquire(&fast.sem, 1) == 0);
+
+    OK(x_add(&fast.wg, 3) == 0);
+    OK(swap_64(&fast.wg.opaque[0], 3ull << 32, 1ull << 32));
+    OK(x_done(&fast.wg) == 0);
+    OK(x_wait(&fast.wg) == 0);
+}
+
 /* ---- no memory for a foreign thread --------------------------------------------------------
  *
  * This program is not linked with jemalloc: what the library takes aligned memory from is here. */
@@ -139,7 +192,7 @@ START_TEST(outside)
 }
 END_TEST
 
-static void (*const bodies[])(void) = {table_body, null_body,   counter_body,
+static void (*const bodies[])(void) = {table_body, abi_body,    null_body,    counter_body,
                                        fast_mixed, inline_body, exported_body};
 enum { BODIES = sizeof bodies / sizeof bodies[0] };
 
