@@ -137,7 +137,8 @@ WEFT_API int weft_procs(int n);
  * share a window. After a second in the kernel one line on standard error names it and who waits.
  *
  * Refused with a fatal line on a copied stack: a mutex, a wait group or another object of "sync" that somebody is
- * about to wait for, a weft_wg_t that weft_wg_go() is given, a weft_timer_t that is started or reset.
+ * about to wait for, a weft_wg_t that weft_wg_go() is given, a weft_group_t that weft_group_go() is given, a
+ * weft_timer_t that is started or reset.
  * WEFT_DEBUG=stackshare gives each copied stack a window of its own (16 MiB), inaccessible while its
  * coroutine is parked, and names who touches it and whose it is. When no memory is left for a
  * block, a coroutine waits for it. weft_stack(7) has more. */
@@ -150,17 +151,21 @@ enum { WEFT_STACK_PRIVATE = 1, WEFT_STACK_COPIED = 2 };
 
 /* 64-bit and never reused in the life of the process; 1 is main. */
 typedef uint64_t weft_id_t;
+typedef struct weft_ctx weft_ctx_t; /* see "Contexts" */
 
 enum { WEFT_MOVABLE = 1 }; /* weft_attr_t.flags: see "Preemption" */
 
 typedef struct weft_attr {
-    const char *name;  /* copied, 31 bytes at most are kept; NULL: none */
-    int stack;         /* WEFT_STACK_*; 0: the configuration's. See "Stacks" */
-    size_t stack_max;  /* bytes; 0: the configuration's. Private: 16 KiB to 64 MiB, rounded up;
+    const char *name; /* copied, 31 bytes at most are kept; NULL: none */
+    int stack;        /* WEFT_STACK_*; 0: the configuration's. See "Stacks" */
+    size_t stack_max; /* bytes; 0: the configuration's. Private: 16 KiB to 64 MiB, rounded up;
                           copied: up to 1 GiB, which it has anyway */
-    unsigned flags;    /* 0 or WEFT_MOVABLE */
-    weft_id_t *id;     /* out: the new coroutine's id, set before it can run; or NULL */
-    void *reserved[8]; /* 0 */
+    unsigned flags;   /* 0 or WEFT_MOVABLE */
+    weft_id_t *id;    /* out: the new coroutine's id, set before it can run; or NULL */
+    weft_ctx_t *
+        ctx; /* when this context is cancelled so is the coroutine, as by weft_cancel(); one that is
+                          cancelled already cancels it from the start. It keeps the context. NULL: none */
+    void *reserved[7]; /* 0 */
 } weft_attr_t;
 
 /* Start fn(arg) in a new coroutine. It runs later, perhaps on another thread;
@@ -175,8 +180,45 @@ WEFT_API int weft_go_with(const weft_attr_t *attr, void (*fn)(void *), void *arg
 /* Let others run first. On a foreign thread: sched_yield(). Parks, never blocks. */
 WEFT_API void weft_yield(void);
 
-/* The caller's id; 0 on a foreign thread. Does not park. */
+/* The caller's id; 0 on a foreign thread. Does not park. A coroutine that has asked, or was started with
+ * attr.id, and main, can be joined and cancelled; their waits cost some nanoseconds more. */
 WEFT_API weft_id_t weft_id(void);
+
+/* End the calling coroutine, from any depth; nothing returns from it. Its keys' destructors are called, a
+ * weft_wg_go() is counted down; what lies on its stack is not cleaned up (C++ destructors do
+ * not run). Main ends so too, and the others go on, until all have ended: that is fatal, as
+ * in Go (runtime.Goexit). Fatal on a foreign thread. */
+WEFT_API void weft_exit(void) __attribute__((__noreturn__));
+
+/* Wait until the coroutine has ended, its keys' destructors included. Any number may wait, and threads that are not
+ * weft's too. 0: it has ended, maybe long ago. -ETIMEDOUT at the deadline (0: none); -EDEADLK,
+ * it is the caller; -ESRCH, no coroutine had that id yet; -ECANCELED, the caller was cancelled, or, on a
+ * foreign thread, the run has ended; -ENOMEM, it goes on, but there was no memory to note its id; -EPERM
+ * outside weft_run(). Parks. */
+WEFT_API int weft_join(weft_id_t id, int64_t deadline);
+
+/* Cancel a coroutine: from now on each of its calls that would have to wait returns -ECANCELED, also the one it
+ * is waiting in; what can be done at once is still done. It is not stopped otherwise: it should
+ * return. Waits in the kernel, and for a processor, are not ended. One that waits for a condition has its
+ * mutex locked again when it returns. Cancelling twice is as once.
+ *   0; -ESRCH, it has ended or never was; -ENOMEM as weft_join(). Does not park. */
+WEFT_API int weft_cancel(weft_id_t id);
+
+/* on != 0: the caller's waits are not cancelled, until the same with 0. For what must be cleaned up, whether
+ * cancelled or not. Returns what was set before, 0 or 1; -EPERM on a foreign thread; -ENOMEM. Does not
+ * park. */
+WEFT_API int weft_cancel_mask(int on);
+
+/* Coroutine-local storage, after POSIX's pthread_key_create(): a key has a value in each coroutine, NULL at
+ * first. When a coroutine ends with one that is not NULL, the destructor, if any, is called with it on
+ * that coroutine, and may park; again, up to 4 times, if it has set values. For coroutines that
+ * are abandoned when main returns the thread in weft_run() calls it: there it must not wait.
+ * create: 0; -EINVAL for a NULL; -EAGAIN, 1024 keys exist (they are for good). set: 0; -EINVAL,
+ * no such key; -ENOMEM; -EPERM on a foreign thread. get: NULL there and for what is not set. None parks. */
+typedef uint32_t weft_key_t;
+WEFT_API int weft_key_create(weft_key_t *key, void (*destructor)(void *));
+WEFT_API int weft_setspecific(weft_key_t key, const void *value);
+WEFT_API void *weft_getspecific(weft_key_t key);
 
 /* Name the running coroutine for dumps and debuggers; copied, 31 bytes at most
  * are kept; NULL or "" takes the name away. -ENOMEM; -EPERM on a foreign thread. */
@@ -250,7 +292,7 @@ WEFT_API int weft_blocking(void *(*fn)(void *), void *arg, void **result);
 WEFT_API int64_t weft_now(void);
 
 /* Sleep for ns nanoseconds, or until the time when; at once for a time that is
- * past. Never early. Returns 0; -EPERM never. Parks. */
+ * past. Returns 0, never early; -ECANCELED, the coroutine was cancelled before. Parks. */
 WEFT_API int weft_sleep(int64_t ns);
 WEFT_API int weft_sleep_until(int64_t when);
 
@@ -283,7 +325,10 @@ WEFT_API int weft_timer_reset(weft_timer_t *t, int64_t when);
  * Go's channels; elements are copied by value. elem may be NULL: a sender
  * sends zero bytes, a receiver discards. It may lie on a copied stack. Every
  * operation touches the channel for the last time before its effect can be seen,
- * so that a peer may drop the last reference at once. */
+ * so that a peer may drop the last reference at once.
+ *
+ * <weft/typed.h> makes channels of one type of element, with ends that only send or only
+ * receive, which the compiler checks. */
 
 typedef struct weft_chan weft_chan_t;
 
@@ -297,7 +342,8 @@ WEFT_API weft_chan_t *weft_chan_make(size_t elem_size, size_t capacity);
 WEFT_API weft_chan_t *weft_chan_ref(weft_chan_t *c);
 WEFT_API void weft_chan_unref(weft_chan_t *c);
 
-/* Send *elem. 0; -EPIPE, the channel is closed. c == NULL parks for ever. Parks.
+/* Send *elem. 0; -EPIPE, the channel is closed; -ECANCELED, the coroutine was cancelled, and nothing was
+ * sent, nor received by the calls below. c == NULL parks for ever. Parks.
  * send and recv of a coroutine with a copied stack need memory to wait with if
  * elements are larger than 8 bytes: -ENOMEM, nothing was sent or received. */
 WEFT_API int weft_send(weft_chan_t *c, const void *elem);
@@ -344,8 +390,9 @@ WEFT_API int weft_try_select(weft_case_t *cases, int n);
  *
  * Plain structs, {0} is ready to use, no destructor. Do not copy one in use.
  * One that an abandoned coroutine held or waited for must be zeroed before a
- * later weft_run() uses it. A foreign thread that waits when the run ends gets
- * -ECANCELED; who would have to wait outside weft_run() gets -EPERM. None that others use may lie on
+ * later weft_run() uses it. A coroutine that is cancelled while it waits, or before, gets -ECANCELED and nothing
+ * else, so does a foreign thread that waits when the run ends; who would have to wait outside weft_run() gets
+ * -EPERM. None that others use may lie on
  * a copied stack: to wait for one there, or to wake who does, is fatal, as is weft_wg_go().
  *   What can wait has a twin with a deadline, an absolute time (0: none): -ETIMEDOUT if it
  * would have to wait longer, -ENOMEM if there is no memory for the deadline. What can be done at once
@@ -392,7 +439,8 @@ typedef struct weft_cond {
 /* Go's sync.Cond. wait unlocks mutex, waits for a signal and locks mutex again. 0; -ETIMEDOUT: no
  * signal came in time, or it woke somebody else; -ENOMEM, no memory for the deadline: the mutex is the
  * caller's with each of them. -EPERM outside weft_run(), -ENOSYS in a forked child: it was never
- * unlocked. -ECANCELED, on a foreign thread, the run has ended: it is *not* the caller's. Nothing
+ * unlocked. -ECANCELED: a coroutine was cancelled, and the mutex is its own; or, on a foreign thread, the run has
+ * ended: it is *not* the caller's. Nothing
  * else ends a wait, but what was waited for may be untrue again by then: wait in a loop. signal wakes
  * the one that has waited longest, broadcast all that wait; neither needs the mutex, neither parks. Who
  * has begun to wait is there for a signal that comes after it has let go of the mutex. 0. The object may
@@ -639,6 +687,87 @@ WEFT_INLINE int weft_wg_wait(weft_wg_t *wg)
 #undef WEFT_CAST
 #endif
 
+/* ---- contexts ---------------------------------------------------------------
+ *
+ * Go's contexts: what a piece of work and all that is done for it share. A tree: with what is cancelled,
+ * everything below it is. A context says when to stop, and stops nobody: who waits, waits for its
+ * channel as well (weft_select()). None of these calls parks.
+ *
+ * They may be made without weft_run(), but for a deadline that is to come, and contexts outlive a run.
+ * Deadlines do not: what has one that has not passed when the run ends is cancelled then. */
+
+/* The root of all contexts: has no value, is never cancelled, and need not be unref'd. */
+WEFT_API weft_ctx_t *weft_ctx_background(void);
+
+/* A child of parent, with one reference, the caller's; it keeps its parent. NULL: no memory; parent is
+ * NULL; in a forked child. One whose parent is cancelled already is cancelled from the start, with the
+ * parent's error and cause.
+ *   deadline: when it comes the context is cancelled with -ETIMEDOUT; 0: none; a past one: at
+ * once. One that is not before those above is not needed. NULL also outside weft_run(), for one to come.
+ * A context that nobody has any more does not wait for its deadline.
+ *   value: what weft_ctx_value() finds for key, which is compared as a pointer: let it be the address of a
+ * static variable of yours. NULL if key is NULL. Who gives the value sees that it lives as long. */
+WEFT_API weft_ctx_t *weft_ctx_with_cancel(weft_ctx_t *parent);
+WEFT_API weft_ctx_t *weft_ctx_with_deadline(weft_ctx_t *parent, int64_t deadline);
+WEFT_API weft_ctx_t *weft_ctx_with_value(weft_ctx_t *parent, const void *key, void *value);
+
+/* Cancel ctx and all below it; on return they are, unless another call is about it. cause: a negative errno
+ * value for weft_ctx_cause(); 0: -ECANCELED. The first one counts, a second changes nothing. 0; -EINVAL: ctx is
+ * NULL, the background or made by with_value, or cause is positive; -ENOSYS in a forked child, -ENOMEM. */
+WEFT_API int weft_ctx_cancel(weft_ctx_t *ctx, int cause);
+
+/* Is it cancelled? 0: no. -ECANCELED, or -ETIMEDOUT by a deadline. cause: what the first cancel said; -ETIMEDOUT.
+ * They say 0 as long as the channel is open, and nothing else once it is closed. -EINVAL: NULL. */
+WEFT_API int weft_ctx_err(weft_ctx_t *ctx);
+WEFT_API int weft_ctx_cause(weft_ctx_t *ctx);
+
+/* A channel of elements of 0 bytes that is closed when ctx is cancelled; nobody else may send or close. It is lent:
+ * for as long as the caller has ctx; weft_chan_ref() keeps it longer, but once ctx has no references it
+ * will not be closed any more. NULL, which is never ready: nothing can cancel ctx. */
+WEFT_API weft_chan_t *weft_ctx_done(weft_ctx_t *ctx);
+
+/* The value for key of ctx, or of the nearest above that has one; NULL: none. Takes a step for each context on the
+ * way. */
+WEFT_API void *weft_ctx_value(weft_ctx_t *ctx, const void *key);
+
+/* Take and drop references; the last one frees, and lets go of the parent. ref returns ctx. NULL and
+ * the background are let be. To unref without cancelling is right, unlike in Go. */
+WEFT_API weft_ctx_t *weft_ctx_ref(weft_ctx_t *ctx);
+WEFT_API void weft_ctx_unref(weft_ctx_t *ctx);
+
+/* ---- groups -----------------------------------------------------------------
+ *
+ * golang.org/x/sync/errgroup: coroutines that work on one thing, of which the first error counts. Zeroed, ready to
+ * use; what is said of the objects of "sync" holds, and of weft_wg_t: none is started from outside of the group while
+ * somebody waits. For one thing only: the error stays. */
+
+typedef struct weft_group {
+    uint64_t opaque[16];
+} weft_group_t;
+
+/* fn(arg) in a new coroutine of g; what it returns is its error, 0: none. (One that leaves by weft_exit() has none.)
+ * While as many as the limit run it waits for one to end. 0; -EINVAL: g or fn is NULL; errors as weft_go();
+ * -ETIMEDOUT, -ENOMEM for the deadline; -ECANCELED, on a foreign thread, the run has ended: g is then as
+ * before. Parks at the limit. */
+WEFT_API int weft_group_go(weft_group_t *g, int (*fn)(void *), void *arg);
+WEFT_API int weft_group_go_until(weft_group_t *g, int (*fn)(void *), void *arg, int64_t deadline);
+
+/* No more than n at once from now on; n < 0: any number, as at first. With n == 0 none can be started. -EBUSY: some
+ * run, or somebody waits to start one; -EINVAL: g is NULL. Nobody may use g meanwhile. Does not park. */
+WEFT_API int weft_group_limit(weft_group_t *g, int n);
+
+/* Wait until all have ended. The first error, whatever it is, or 0; then the group's context is cancelled and
+ * released. -ETIMEDOUT, which may also be an error of theirs, -ENOMEM: as other waits, and nothing has
+ * changed; -EINVAL: g is NULL. Parks. */
+WEFT_API int weft_group_wait(weft_group_t *g);
+WEFT_API int weft_group_wait_until(weft_group_t *g, int64_t deadline);
+
+/* The context of g, made by the first call, before the first weft_group_go(), and lent until weft_group_wait()
+ * returns. Cancelled by the first error, which is the cause if it is negative, and at last by the wait. Nobody
+ * is stopped by that: functions that are to stop early look at it. NULL: no memory; g is NULL. Does
+ * not park. */
+WEFT_API weft_ctx_t *weft_group_context(weft_group_t *g);
+
 /* ---- I/O --------------------------------------------------------------------
  *
  * Plain file descriptors; the calls look like the system calls of their names
@@ -653,7 +782,7 @@ WEFT_INLINE int weft_wg_wait(weft_wg_t *wg)
 enum { WEFT_READ = 1, WEFT_WRITE = 2 };
 
 /* Errors: the system call's; -ETIMEDOUT, the descriptor's deadline has passed;
- * -ECANCELED, it was closed by weft_close() meanwhile. A write to a socket or pipe without
+ * -ECANCELED, it was closed by weft_close() meanwhile, or the caller was cancelled. A write to a socket or pipe without
  * reader returns -EPIPE; sockets never raise SIGPIPE. Park. */
 WEFT_API ssize_t weft_read(int fd, void *buf, size_t len);
 WEFT_API ssize_t weft_write(int fd, const void *buf, size_t len);
@@ -751,7 +880,7 @@ WEFT_API int weft_signal_stop(weft_chan_t *c);
  * backtrace. 0; -EBADF; -EPERM outside weft_run(). Does not park; blocks the thread while it writes. */
 WEFT_API int weft_dump(int fd);
 
-typedef struct weft_stats {
+typedef struct weft_counters {
     uint64_t coroutines;   /* alive now, main included */
     uint64_t runnable;     /* waiting in a run queue now */
     uint64_t threads;      /* weft's threads now */

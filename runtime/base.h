@@ -45,6 +45,18 @@ static inline int rt_no_m(void)
     return get(&sched.forked) ? -ENOSYS : -ENOMEM;
 }
 
+/* The calling coroutine; NULL: none, see rt_no_coro(). */
+static inline G *coro_self(void)
+{
+    M *m = arch_self();
+    return m == NULL || m->g->flags & (G_FOREIGN | G_SYSTEM) ? NULL : m->g;
+}
+/* Not called by a coroutine: a forked child, or a foreign thread. */
+static inline int rt_no_coro(void)
+{
+    return get(&sched.forked) ? -ENOSYS : -EPERM;
+}
+
 /* Of the thread's M, even where the caller knows it: see safepoint.c, "The runtime's own frames". */
 static inline bool rt_requested(void)
 {

@@ -64,6 +64,29 @@ static void chan_leave(M *m)
         rt_leave(m);
 }
 
+/* A channel with `bytes` in buf, of which the elements take the first; one reference. */
+weft_chan_t *chan_new(uint32_t elem_size, size_t cap, size_t bytes)
+{
+    weft_chan_t *c = rt_alloc(sizeof *c + bytes);
+    if (likely(c != NULL)) {
+        memset(c, 0, sizeof *c);
+        c->elem_size = elem_size;
+        c->cap = cap;
+        c->bytes = elem_size * cap;
+        c->refs = 1;
+    }
+    return c;
+}
+
+void chan_release(M *m, weft_chan_t *c)
+{
+    lock_acquire(m, &c->lock, RANK_CHAN);
+    bool last = --c->refs == 0;
+    lock_release(&c->lock);
+    if (last)
+        rt_free(c);
+}
+
 weft_chan_t *weft_chan_make(size_t elem_size, size_t capacity)
 {
     size_t bytes, total;
@@ -74,14 +97,7 @@ weft_chan_t *weft_chan_make(size_t elem_size, size_t capacity)
     M *m = rt_enter();
     if (unlikely(m == NULL))
         return NULL;
-    weft_chan_t *c = rt_alloc(total);
-    if (likely(c != NULL)) {
-        memset(c, 0, sizeof *c);
-        c->elem_size = (uint32_t)elem_size;
-        c->cap = capacity;
-        c->bytes = bytes;
-        c->refs = 1;
-    }
+    weft_chan_t *c = chan_new((uint32_t)elem_size, capacity, bytes);
     rt_leave(m);
     return c;
 }
@@ -105,11 +121,7 @@ void weft_chan_unref(weft_chan_t *c)
     if (c == NULL)
         return;
     M *m = chan_enter("weft_chan_unref");
-    lock_acquire(m, &c->lock, RANK_CHAN);
-    bool last = --c->refs == 0;
-    lock_release(&c->lock);
-    if (last)
-        rt_free(c);
+    chan_release(m, c);
     chan_leave(m);
 }
 
@@ -155,12 +167,12 @@ void chan_abandon(M *m, Wait *w)
         chan_forget(m, w->on, w);
 }
 
-/* A foreign thread was sent home by the end of the run. A waker may have been
+/* Cancelled; or a foreign thread was sent home by the end of the run. In the second case a waker may have been
  * at it at the same time; then the exchange has taken place. The channel is
  * there: either our Wait still has its reference, or our caller has one. */
 static int chan_cancelled(M *m, weft_chan_t *c, Wait *w)
 {
-    if (chan_forget(m, c, w))
+    if (chan_forget(m, c, w) || (m->g->flags & G_FOREIGN) == 0)
         return m->g->result;
     foreign_settle(m);
     return w->result;
@@ -190,10 +202,12 @@ static __attribute__((noinline)) int chan_park_odd(M *m, weft_chan_t *c, enum Re
 {
     G *g = m->g;
     g->result = 0;
-    m = sched_park_unlock(m, why, &c->lock);
+    m = sched_park_until_unlock(m, why, &c->lock, 0);
     if (likely(g->result == 0)) /* wakers leave it alone, cancellation does not */
         return chan_parked(m);
     int rc = chan_cancelled(m, c, &g->wait);
+    if (window_copied(g))
+        bounce_out(g, NULL, NULL);
     rt_leave(m);
     return rc;
 }
@@ -210,7 +224,9 @@ static inline int chan_park(M *m, weft_chan_t *c, ChanQueue *q, void *elem, enum
     }
     w->g = g;
     w->elem = elem;
-    w->select = false;
+    w->select = wait_contested(g, 0);
+    if (unlikely(w->select))
+        wait_begin(g);
     chan_enqueue(c, q, w);
     if (sched_parks_last(g))
         return sched_park_last(m, why, &c->lock);
@@ -255,12 +271,14 @@ static inline int chan_wait(M *m, weft_chan_t *c, ChanQueue *q, void *elem, enum
     return chan_park(m, c, q, elem, why);
 }
 
-/* A NULL channel: nobody comes. Only a foreign thread returns, when the run ends. */
+/* A NULL channel: nobody comes. Who is cancelled returns, and a foreign thread when the run ends. */
 static __attribute__((noinline)) int chan_wait_nil(M *m, enum Reason why)
 {
     int rc = -EPERM;
     if (get_acq(&sched.active)) {
-        m = sched_park(m, why, NULL, NULL);
+        if (wait_contested(m->g, 0))
+            wait_begin(m->g);
+        m = sched_park_until(m, why, NULL, NULL, 0);
         rc = m->g->result;
     }
     rt_leave(m);
@@ -368,6 +386,19 @@ static void chan_drain(weft_chan_t *c, ChanQueue *q, int result, GList *list)
     }
 }
 
+bool chan_shut(M *m, weft_chan_t *c, GList *ready)
+{
+    lock_acquire(m, &c->lock, RANK_CHAN);
+    bool open = !get(&c->closed);
+    if (likely(open)) {
+        set_rel(&c->closed, true); /* before the queues are emptied: see chan_may_send() */
+        chan_drain(c, &c->recvq, 0, ready);
+        chan_drain(c, &c->sendq, -EPIPE, ready);
+    }
+    lock_release(&c->lock);
+    return open;
+}
+
 int weft_chan_close(weft_chan_t *c)
 {
     M *m = rt_enter();
@@ -377,15 +408,8 @@ int weft_chan_close(weft_chan_t *c)
         fatal("close of nil channel");
     m = chaos_yield(m, 8);
     GList list = {NULL, NULL};
-    lock_acquire(m, &c->lock, RANK_CHAN);
-    if (unlikely(get(&c->closed))) {
-        lock_release(&c->lock);
+    if (unlikely(!chan_shut(m, c, &list)))
         fatal("close of closed channel");
-    }
-    set_rel(&c->closed, true); /* before the queues are emptied: see chan_may_send() */
-    chan_drain(c, &c->recvq, 0, &list);
-    chan_drain(c, &c->sendq, -EPIPE, &list);
-    lock_release(&c->lock);
 
     /* The first of them next, the others behind what is queued: FIFO all the same. */
     G *next, *g = list.head;

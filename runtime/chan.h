@@ -231,6 +231,10 @@ static inline int chan_recv_now(weft_chan_t *c, void *elem, G **wake)
 
 /* chan.c */
 bool chan_forget(M *m, weft_chan_t *c, Wait *w);
+weft_chan_t *chan_new(uint32_t elem_size, size_t cap, size_t bytes); /* NULL: no memory */
+void chan_release(M *m, weft_chan_t *c);                             /* drop a reference */
+/* Close; who has waited is appended to ready. False: it was closed before */
+bool chan_shut(M *m, weft_chan_t *c, GList *ready);
 
 /* ---- bounce.c: waiting off the stack ---------------------------------------------- */
 

@@ -50,6 +50,18 @@ static int cond_park(const LotWait *how, Cond *x)
     return rc;
 }
 
+/* A coroutine that is cancelled has the mutex all the same. */
+static int cond_lock_again(weft_mutex_t *mutex)
+{
+    G *g = coro_self();
+    if (g == NULL)
+        return weft_mutex_lock(mutex);
+    uint16_t was = known_defer(g);
+    int rc = weft_mutex_lock(mutex);
+    known_resume(g, was);
+    return rc;
+}
+
 int weft_cond_wait_until(weft_cond_t *c, weft_mutex_t *mutex, int64_t deadline)
 {
     Cond *x = cond_of(c);
@@ -72,9 +84,9 @@ int weft_cond_wait_until(weft_cond_t *c, weft_mutex_t *mutex, int64_t deadline)
         return rc;
     weft_mutex_unlock(mutex);
     rc = cond_park(&how, x);
-    if (unlikely(rc == -ECANCELED))
-        return rc;
-    return likely(weft_mutex_lock(mutex) == 0) ? rc : -ECANCELED;
+    if (unlikely(rc == -ECANCELED && coro_self() == NULL))
+        return rc; /* the run has ended */
+    return likely(cond_lock_again(mutex) == 0) ? rc : -ECANCELED;
 }
 
 int weft_cond_wait(weft_cond_t *c, weft_mutex_t *mutex)

@@ -360,9 +360,9 @@ typedef struct {
 
 static void copy_name(char to[32], const G *g)
 {
-    size_t n = g->name != NULL ? strnlen(g->name, 31) : 0;
+    size_t n = strnlen(name_of(g), NAME_MAX_LEN);
     if (n != 0)
-        memcpy(to, g->name, n);
+        memcpy(to, name_of(g), n);
     to[n] = '\0';
 }
 

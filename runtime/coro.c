@@ -30,7 +30,7 @@
 
 #include <unistd.h>
 
-enum { SLAB = 65536, BATCH = 32, CACHE = 128, SPARE_SLABS = 4, IDS = 1024, NAME_MAX_LEN = 31 };
+enum { SLAB = 65536, BATCH = 32, CACHE = 128, SPARE_SLABS = 4, IDS = 1024 };
 
 typedef struct Slab {
     struct Slab *next, *prev;           /* arena.lock: all slabs */
@@ -170,6 +170,21 @@ void coro_flush(P *p)
     give(p, 0);
 }
 
+/* A free one. p may be NULL. */
+static void put_back(P *p, G *g)
+{
+    if (p == NULL) {
+        coro_lock_all();
+        slab_give(g);
+        coro_unlock_all();
+        return;
+    }
+    g->link = p->free;
+    p->free = g;
+    if (unlikely(++p->nfree > CACHE))
+        give(p, CACHE / 2);
+}
+
 static uint64_t next_id(P *p)
 {
     if (p == NULL)
@@ -181,25 +196,71 @@ static uint64_t next_id(P *p)
     return p->id_next++;
 }
 
-static char *copy_name(const char *name)
-{
-    size_t n = strnlen(name, NAME_MAX_LEN);
-    char *copy = rt_alloc(n + 1);
-    if (copy != NULL) {
-        memcpy(copy, name, n);
-        copy[n] = '\0';
-    }
-    return copy;
-}
-
-/* Under the lock that dumps hold while they read names. The old one is freed. */
-static void set_name(G *g, char *name)
+void coro_lock_all(void)
 {
     lock_acquire(NULL, &arena.lock, RANK_ARENA);
-    char *old = g->name;
-    g->name = name;
+}
+
+void coro_unlock_all(void)
+{
     lock_release(&arena.lock);
-    rt_free(old);
+}
+
+/* ---- what few have: known.h ---- */
+
+Extra *extra_of(G *g)
+{
+    if (g->x != NULL)
+        return g->x;
+    Extra *x = rt_alloc(sizeof *x);
+    if (x == NULL)
+        return NULL;
+    memset(x, 0, sizeof *x);
+    coro_lock_all();
+    g->x = x;
+    coro_unlock_all();
+    return x;
+}
+
+void extra_free(G *g)
+{
+    coro_lock_all();
+    Extra *x = g->x;
+    g->x = NULL;
+    coro_unlock_all();
+    rt_free(x->values);
+    rt_free(x);
+}
+
+static void set_name(Extra *x, const char *name)
+{
+    if (name == NULL)
+        name = "";
+    size_t n = strnlen(name, NAME_MAX_LEN);
+    coro_lock_all();
+    memcpy(x->name, name, n);
+    x->name[n] = '\0';
+    coro_unlock_all();
+}
+
+static bool wants_extra(const weft_attr_t *attr)
+{
+    return attr->id != NULL || attr->ctx != NULL || (attr->name != NULL && *attr->name != '\0');
+}
+
+/* A new coroutine's. */
+static void use_attr(M *m, G *g, const weft_attr_t *attr)
+{
+    if (attr->flags & WEFT_MOVABLE)
+        g->flags |= G_MOVABLE;
+    if (attr->name != NULL && *attr->name != '\0')
+        set_name(g->x, attr->name);
+    if (attr->id != NULL)
+        *attr->id = g->id;
+    if (attr->id != NULL || attr->ctx != NULL)
+        known_add(m, g);
+    if (attr->ctx != NULL && ctx_bind(m, attr->ctx, &g->x->ctx, g->id) != 0)
+        cancel_coroutine(m, g->id); /* it is over already */
 }
 
 static int check_attr(const weft_attr_t *attr)
@@ -217,14 +278,9 @@ int coro_spawn(M *m, const weft_attr_t *attr, void (*fn)(void *), void *arg, voi
 {
     P *p = m->p;
     int cls = sched.stack_class, rc;
-    char *name = NULL;
 
-    if (unlikely(attr != NULL)) {
-        if ((cls = check_attr(attr)) < 0)
-            return cls;
-        if (attr->name != NULL && *attr->name != '\0' && (name = copy_name(attr->name)) == NULL)
-            return -ENOMEM;
-    }
+    if (unlikely(attr != NULL) && (cls = check_attr(attr)) < 0)
+        return cls;
     rc = unlikely(cls == STACK_WINDOW) ? window_reserve() : stack_reserve(p, cls);
     if (unlikely(rc != 0))
         goto no_stack;
@@ -236,6 +292,10 @@ int coro_spawn(M *m, const weft_attr_t *attr, void (*fn)(void *), void *arg, voi
         rc = -ENOMEM;
         goto no_g;
     }
+    if (unlikely(attr != NULL) && wants_extra(attr) && extra_of(g) == NULL) {
+        rc = -ENOMEM;
+        goto no_extra;
+    }
     g->sp = NULL;
     g->slot = NULL;
     g->link = NULL;
@@ -244,15 +304,14 @@ int coro_spawn(M *m, const weft_attr_t *attr, void (*fn)(void *), void *arg, voi
     g->wg = NULL;
     g->stack_class = (uint8_t)cls;
     g->saved_errno = 0;
-    g->flags = unlikely(attr != NULL) && attr->flags & WEFT_MOVABLE ? G_MOVABLE : 0;
-    if (cls == STACK_WINDOW)
-        g->flags |= G_COPIED;
+    g->flags = cls == STACK_WINDOW ? G_COPIED : 0;
     g->held = false;
     g->cxx[0] = g->cxx[1] = NULL;
     g->unpreemptible = g->pins = 0;
     g->id = next_id(p);
     g->spawn_pc = pc;
-    g->name = name;
+    if (unlikely(attr != NULL))
+        use_attr(m, g, attr);
     set(&g->reason, WHY_START);
     set_rel(&g->state, G_WAITING); /* until it is put into a queue; pairs with coro_foreach() */
     if (likely(p != NULL))
@@ -261,11 +320,12 @@ int coro_spawn(M *m, const weft_attr_t *attr, void (*fn)(void *), void *arg, voi
         atomic_fetch_add_explicit(&sched.foreign_spawned, 1, memory_order_relaxed);
     *out = g;
     return 0;
+no_extra:
+    put_back(p, g);
 no_g:
     if (cls != STACK_WINDOW)
         stack_unreserve(p, cls);
 no_stack:
-    rt_free(name);
     return rc;
 }
 
@@ -287,6 +347,22 @@ static __attribute__((noinline)) Call coro_begin(M *m)
     return call;
 }
 
+/* What an Extra has to do with its end. What is called here is not cancelled. */
+static __attribute__((noinline)) M *coro_end_known(M *m)
+{
+    G *g = m->g;
+    known_defer(g);
+    if (g->x->nvalues != 0) {
+        rt_leave(m);
+        keys_end(g);
+        m = rt_enter();
+    }
+    ctx_unbind(m, &g->x->ctx);
+    if (g->x->listed)
+        known_end(m, g);
+    return m;
+}
+
 WEFT_NO_TSAN static __attribute__((noinline)) _Noreturn void coro_finish(void)
 {
     M *m = rt_enter();
@@ -296,6 +372,10 @@ WEFT_NO_TSAN static __attribute__((noinline)) _Noreturn void coro_finish(void)
         _exit(2);
     }
     G *g = m->g;
+    if (unlikely(g->x != NULL))
+        m = coro_end_known(m);
+    if (unlikely(g->flags & G_GROUP))
+        group_leave(g->wg);
     if (g->wg != NULL)
         weft_wg_done(g->wg);
     sched_exit(m);
@@ -339,16 +419,13 @@ bool coro_reap(M *m, G *g, void *arg)
         stack_put(p, g->slot);
         stack_unreserve(p, g->stack_class);
     }
-    if (unlikely(g->name != NULL))
-        set_name(g, NULL);
+    if (unlikely(g->x != NULL))
+        extra_free(g);
     set(&g->state, G_DEAD);
     bump(&p->exited, 1);
     if (unlikely(g->flags & G_OWN))
         atomic_fetch_sub(&sched.own, 1);
-    g->link = p->free;
-    p->free = g;
-    if (unlikely(++p->nfree > CACHE))
-        give(p, CACHE / 2);
+    put_back(p, g);
     return true;
 }
 
@@ -377,7 +454,10 @@ void coro_free_all(void)
             rt_free(g->cases);
             if (get(&g->state) != G_DEAD) {
                 note_end(g);
-                rt_free(g->name);
+                if (g->x != NULL) {
+                    rt_free(g->x->values);
+                    rt_free(g->x);
+                }
                 block_free(NULL, g->block, g->block_size);
             }
         }
@@ -421,8 +501,6 @@ static int go(const weft_attr_t *attr, void (*fn)(void *), void *arg, void *pc)
     else if (likely(get_acq(&sched.active)))
         rc = coro_spawn(m, attr, fn, arg, pc, &g);
     if (likely(rc == 0)) {
-        if (attr != NULL && attr->id != NULL)
-            *attr->id = g->id;
         sched_ready(m, g);
         m = chaos_yield(m, 4);
     }
@@ -440,35 +518,33 @@ int weft_go_with(const weft_attr_t *attr, void (*fn)(void *), void *arg)
     return go(attr, fn, arg, __builtin_return_address(0));
 }
 
-weft_id_t weft_id(void)
+void weft_exit(void)
 {
-    M *m = arch_self();
-    return m == NULL || m->foreign ? 0 : m->g->id;
+    if (coro_self() == NULL)
+        fatal("weft_exit was not called by a coroutine");
+    coro_finish();
 }
 
 int weft_set_name(const char *name)
 {
-    M *m = arch_self();
-    if (m == NULL || m->foreign)
-        return get(&sched.forked) ? -ENOSYS : -EPERM;
-    m = rt_enter();
-    char *copy = NULL;
-    int rc = 0;
-    if (name != NULL && *name != '\0' && (copy = copy_name(name)) == NULL)
-        rc = -ENOMEM;
-    if (rc == 0)
-        set_name(m->g, copy);
+    G *g = coro_self();
+    if (g == NULL)
+        return rt_no_coro();
+    M *m = rt_enter();
+    Extra *x = extra_of(g);
+    if (x != NULL)
+        set_name(x, name);
     rt_leave(m);
-    return rc;
+    return x != NULL ? 0 : -ENOMEM;
 }
 
 int weft_stack_bounds(void **lo, void **hi)
 {
     if (lo == NULL || hi == NULL)
         return -EINVAL;
-    M *m = arch_self();
-    if (m == NULL || m->foreign)
-        return get(&sched.forked) ? -ENOSYS : -EPERM;
-    stack_bounds(m->g->slot, lo, hi);
+    const G *g = coro_self();
+    if (g == NULL)
+        return rt_no_coro();
+    stack_bounds(g->slot, lo, hi);
     return 0;
 }

@@ -49,6 +49,7 @@ const char *const reason_name[WHY_MAX] = {
     [WHY_RWLOCK] = "sync.RWMutex.Lock",
     [WHY_COND] = "sync.Cond.Wait",
     [WHY_SEM] = "semaphore acquire",
+    [WHY_JOIN] = "join",
     [WHY_IO] = "IO wait",
     [WHY_YIELD] = "yield",
     [WHY_START] = "runnable",
@@ -103,7 +104,7 @@ bool report_run(void (*fn)(void *arg, const ArchContext *ctx), void *arg)
 
 /* ---- what is to be said ------------------------------------------------------ */
 
-enum { ENTRIES = 1000, ENTRY_FRAMES = 24, NAME_MAX_LEN = 31 };
+enum { ENTRIES = 1000, ENTRY_FRAMES = 24 };
 
 typedef struct {
     uint64_t id;
@@ -191,8 +192,8 @@ static void entry_fill(Entry *e, G *g)
     e->reason = get(&g->reason);
     e->spawn_pc = (uintptr_t)g->spawn_pc;
     e->age = e->state == G_WAITING ? dump.now - g->since : 0;
-    const char *name = g->name;
-    for (size_t i = 0; name != NULL && i < NAME_MAX_LEN; i++) {
+    const char *name = name_of(g);
+    for (size_t i = 0; i < NAME_MAX_LEN; i++) {
         if ((e->name[i] = name[i]) == '\0')
             break;
     }
@@ -283,7 +284,7 @@ static void print_who(Out *o, uint64_t id, const char *name)
 {
     out_str(o, "coroutine ");
     out_dec(o, id);
-    if (name != NULL && name[0] != '\0') {
+    if (name[0] != '\0') {
         out_str(o, " \"");
         out_strn(o, name, NAME_MAX_LEN);
         out_str(o, "\"");
@@ -417,7 +418,7 @@ void dump_overflow(G *g, void *addr, void *ucontext)
     Out o;
     out_open(&o, STDERR_FILENO);
     out_str(&o, "weft: stack overflow in ");
-    print_who(&o, g->id, g->name);
+    print_who(&o, g->id, name_of(g));
     if (g->spawn_pc != NULL) {
         out_str(&o, ", spawned at ");
         out_hex(&o, (uintptr_t)g->spawn_pc);
@@ -448,11 +449,11 @@ void dump_trespass(const G *g, const G *owner, const void *addr, void *ucontext)
     Out o;
     out_open(&o, STDERR_FILENO);
     out_str(&o, "weft: ");
-    print_who(&o, g->id, g->name);
+    print_who(&o, g->id, name_of(g));
     out_str(&o, " touches ");
     out_hex(&o, (uintptr_t)addr);
     out_str(&o, " on the copied stack of parked ");
-    print_who(&o, owner->id, owner->name);
+    print_who(&o, owner->id, name_of(owner));
     out_str(&o, ", spawned at ");
     out_hex(&o, (uintptr_t)owner->spawn_pc);
     out_str(&o, "\n");
@@ -484,7 +485,7 @@ static void blocked_body(void *arg, const ArchContext *here)
     Out o;
     out_open(&o, STDERR_FILENO);
     out_str(&o, "weft: ");
-    print_who(&o, b->g->id, b->g->name);
+    print_who(&o, b->g->id, name_of(b->g));
     out_str(&o, " blocked its thread for ");
     out_dec(&o, (uint64_t)b->ns / 1000000);
     out_str(&o, " ms");

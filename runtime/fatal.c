@@ -147,6 +147,8 @@ void fatal(const char *fmt, ...)
 
 void fatal_deadlock(void)
 {
+    if (weft_num_coroutines() == 0)
+        fatal("no coroutines (main called weft_exit) - deadlock!");
     fatal("all coroutines are asleep - deadlock!");
 }
 

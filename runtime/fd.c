@@ -90,8 +90,12 @@ static M *pause_short(M *m)
         sys_sleep_until(sys_now() + PAUSE_NS);
         return m;
     }
-    wait_begin(m->g);
-    return sched_park_until(m, WHY_IO, NULL, NULL, sys_now() + PAUSE_NS);
+    G *g = m->g;
+    uint16_t was = known_defer(g); /* what is waited for comes soon, and is needed */
+    wait_begin(g);
+    m = sched_park_until(m, WHY_IO, NULL, NULL, sys_now() + PAUSE_NS);
+    known_resume(g, was);
+    return m;
 }
 
 /* ---- what a descriptor is -------------------------------------------------- */

@@ -11,8 +11,8 @@
  * do, and takes down what was built, in reverse.
  *
  * What is left of the coroutines: those parked on channels are taken out of the
- * channels' queues, since channels outlive a run; wait tables, timer heaps and
- * descriptors forget theirs; then stacks and Gs are freed.
+ * channels' queues, since channels outlive a run; the destructors of their keys are called; wait tables,
+ * timer heaps and descriptors forget theirs; then stacks and Gs are freed.
  *
  * fork: the child has only the thread that called it. If a run is active it
  * marks the runtime dead there (forked), and forgets its own M, so that every
@@ -47,6 +47,7 @@ static void run_main(void *arg)
 {
     Main *main = arg;
     int result = main->entry(main->arg);
+    keys_end(coro_self());
     M *m = rt_enter(); /* a tick from now on would see `stopping` and leave */
     stop(result);
     if (m != NULL)
@@ -221,6 +222,9 @@ static void abandon(G *g, void *arg)
     /* Also of a select that was won but has not run since: its losers. */
     for (uint32_t i = 0; i < g->ncases; i++)
         chan_abandon(m, &g->cases[i]);
+    keys_end(g);
+    if (g->x != NULL)
+        ctx_unbind(m, &g->x->ctx);
 }
 
 /* Main, to its end. */
@@ -232,11 +236,14 @@ static int run(M *m0, Main *main)
     idle_acquire(m0, sched.p[0]);
     weft_attr_t attr = {.stack = WEFT_STACK_PRIVATE}; /* everybody has pointers to its locals */
     int rc = coro_spawn(m0, &attr, run_main, main, (void *)(uintptr_t)main->entry, &g);
+    if (rc == 0 && extra_of(g) == NULL)
+        rc = -ENOMEM;
     if (rc != 0) {
         stop(rc);
     } else {
         g->id = 1;
         g->flags = G_MAIN;
+        known_add(m0, g);
         set(&g->state, G_RUNNABLE);
         runq_put(m0->p, g);
     }
@@ -279,6 +286,7 @@ static int run_as_m0(M *m0, uint32_t procs, Main *main)
     lock_release(&sched.lock);
     coro_foreach_alone(abandon, m0);
     lot_reset();
+    known_reset();
     signal_fini();
     child_fini();
 no_monitor:

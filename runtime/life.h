@@ -16,6 +16,9 @@ bool coro_reap(M *m, G *g, void *arg); /* commit: g has ended and is off its sta
 void coro_foreach(void (*fn)(G *, void *), void *arg);
 /* The same, without the lock: nothing else runs */
 void coro_foreach_alone(void (*fn)(G *, void *), void *arg);
+/* What dumps read of Gs stays as it is from lock to unlock; nothing is allocated meanwhile */
+void coro_lock_all(void);
+void coro_unlock_all(void);
 void coro_start(void *m); /* arch_prepare's entry */
 void coro_free_all(void); /* end of a run */
 void coro_flush(P *p);    /* p's free Gs back to their slabs */
@@ -93,6 +96,9 @@ enum { SYSTEM_THREADS = 2 };
 void signal_fini(void);   /* end of a run: nobody listens */
 void signal_forked(void); /* (signal) in the child: the handlers that were there before */
 void child_fini(void);    /* end of a run, before stacks are freed */
+
+/* group.c */
+void group_leave(weft_wg_t *wg); /* G_GROUP: before the group's wg is counted down */
 
 /* lot.c: wait on an address */
 void lot_reset(void); /* end of a run: nobody waits */

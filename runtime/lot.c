@@ -133,6 +133,7 @@ static int lot_settle(M *m, Lot *lot)
     if (w->result == WAITS)
         return rc;
     lock_release(&lot->lock);
+    rt_assert(m->g->flags & G_FOREIGN); /* a coroutine's claim was won by one only */
     foreign_settle(m); /* nobody else can have been granted, and told something else */
     return 0;
 }
@@ -142,9 +143,9 @@ static int lot_sleep(M **mp, Lot *lot, const LotWait *how)
 {
     M *m = *mp;
     G *g = m->g;
-    g->wait.select = how->deadline != 0;
+    g->wait.select = wait_contested(g, how->deadline);
     g->result = 0; /* as a waker leaves it */
-    if (how->deadline != 0)
+    if (g->wait.select)
         wait_begin(g);
     *mp = m = sched_park_until_unlock(m, how->why, &lot->lock, how->deadline);
     return likely(m->g->result == 0) ? 0 : lot_settle(m, lot);

@@ -215,7 +215,7 @@ static int may_wait(const FDRef *f)
     return w & FD_ADDED ? 0 : add_to_poller(f);
 }
 
-/* The wait ended without a waker: at its deadline, or, for a foreign thread, at
+/* The wait ended without a waker: at its deadline, cancelled, or, for a foreign thread, at
  * the end of the run. */
 static int not_woken(M *m, FD *r, WaitQueue *q, Wait *w)
 {
@@ -227,7 +227,7 @@ static int not_woken(M *m, FD *r, WaitQueue *q, Wait *w)
         note_waits(r);
     }
     lock_release(&r->lock);
-    if (result != -ECANCELED)
+    if (result != -ECANCELED || (m->g->flags & G_FOREIGN) == 0)
         return result;
     if (queued)
         return -EPERM;
@@ -250,19 +250,15 @@ static int park(M **mp, const FDRef *f, unsigned dirs, WaitQueue *q, int64_t dea
     w->g = g;
     w->on = r;
     w->dirs = dirs;
-    w->select = deadline != 0;
+    w->select = wait_contested(g, deadline);
     g->woke = NULL;
     g->result = 0;
     put(q, w);
     if (m->p == NULL)
         idle_poke(m); /* a coroutine's M looks for work, and polls; this thread does not */
-    if (deadline == 0) {
-        m = sched_park_unlock(m, WHY_IO, &r->lock);
-    } else {
+    if (w->select)
         wait_begin(g);
-        m = sched_park_until_unlock(m, WHY_IO, &r->lock, deadline);
-    }
-    *mp = m;
+    *mp = m = sched_park_until_unlock(m, WHY_IO, &r->lock, deadline);
     if (likely((g->flags & G_FOREIGN) == 0))
         atomic_fetch_sub(&sched.waiters, 1);
     /* Cancelled goes first: a waker may be half-way through, and must be waited for. */

@@ -61,9 +61,11 @@ typedef struct Window Window;
 
 enum Rank {
     RANK_LIFE,   /* weft_run's start and stop */
+    RANK_CTX,    /* a context */
     RANK_CHAN,   /* a channel */
     RANK_LOT,    /* a bucket of the address-keyed wait table */
     RANK_FD,     /* a descriptor's record */
+    RANK_KNOWN,  /* coroutines by id: one of several lists */
     RANK_CLAIM,  /* the right to start an idle timer: timer.c */
     RANK_TIMERS, /* a P's timer heap */
     RANK_SCHED,  /* sched.lock */
@@ -97,6 +99,7 @@ enum Reason {
     WHY_COND,
     WHY_SEM,
     WHY_IO,
+    WHY_JOIN,
     WHY_YIELD,
     WHY_START,     /* never ran yet */
     WHY_PREEMPTED, /* runnable, its slice was over */
@@ -137,7 +140,10 @@ typedef struct Timer Timer;
  *   t->heap is set, neither can be gone.
  * - every function is called without a lock on a copy of its Timer, which is out
  *   of its heap already. It must not park. What arg points to must be
- *   type-stable, or the copy must be all it needs. */
+ *   type-stable, or the copy must be all it needs, or the timer owns a reference
+ *   to it, which goes to who takes it out of its heap: refs.h. For the last, fn:
+ *   if not NULL it is called with arg, without a lock, in place of fire when the
+ *   run ends before. */
 typedef void TimerFire(M *m, Timer *copy);
 
 /* What a heap needs of a timer. A G has no more of one: there may be millions. */
@@ -186,6 +192,8 @@ enum {
     G_OWN = 64,           /* (c) the runtime's: not counted, not shown */
     G_COPIED = 128,       /* (c) until it ends: its stack shares a window: copystack.c */
     G_UNGUARDED = 256,    /* from its first run on: its stack has no guard, stack.c */
+    G_KNOWN = 512,        /* it may be cancelled: known.c */
+    G_GROUP = 1024,       /* (c) wg is a weft_group_t's */
     G_PARKS_ODDLY = G_FOREIGN | G_PINNED | G_UNPREEMPTIBLE | G_UNGUARDED
 };
 
@@ -199,7 +207,7 @@ struct G {
         void *arg;   /* (c) until then; nobody else reads it */
         void *block; /* (window's lock) copied: for its stack, while that is not in the window */
     };
-    weft_wg_t *wg;          /* (c) weft_wg_go: counted down when fn has returned; or NULL */
+    weft_wg_t *wg; /* (c) weft_wg_go: counted down when fn has returned; or NULL. G_GROUP */
     _Atomic uint64_t claim; /* (a) serial << 1 | claimed: see wait_claim() */
     Wait *woke;             /* (w) the wait that was granted */
     _Atomic uint8_t state;  /* (m), and (w) on waking; read racily by dumps */
@@ -216,13 +224,14 @@ struct G {
     uint32_t ncases;        /* (m) Waits in cases */
     uint64_t id;            /* (c) */
     void *spawn_pc;         /* (c) return address of weft_go */
-    char *name;             /* (m) allocated, or NULL */
-    Wait *cases;            /* (m) its block, kept for the next wait: bounce.c */
-    int64_t since;          /* (m) P's coarse clock when it parked */
-    uint32_t block_size;    /* (window's lock) 0: no block */
+    struct Extra *x;     /* (m) what few have, or NULL: known.h; dumps look under coro_lock_all() */
+    Wait *cases;         /* (m) its block, kept for the next wait: bounce.c */
+    int64_t since;       /* (m) P's coarse clock when it parked */
+    uint32_t block_size; /* (window's lock) 0: no block */
     Wait wait;
     union {
-        TimerHead timer; /* sleep and deadlines */
+        TimerHead timer;         /* sleep and deadlines */
+        int (*group_fn)(void *); /* (c) until it has begun to run: group.c */
         void *
             place; /* (m) in a wait for a channel without one (timer.when): the receiver's element, bounce.c */
     };
@@ -458,6 +467,8 @@ extern struct Sched sched;
 
 #include "scheduler.h" /* what runs next */
 #include "life.h"      /* coroutines, Ms and Ps come and go */
+#include "ctx.h"       /* coroutines that end with a context */
+#include "known.h"     /* coroutines that somebody knows by their id */
 #include "stacks.h"    /* stacks, private and copied */
 #include "base.h"      /* what every file needs; last, as it calls the others */
 

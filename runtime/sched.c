@@ -316,22 +316,36 @@ int sched_parked(void *pass)
     return chan_parked(m);
 }
 
+/* No room in the heap: report that in place of the wait. */
+static bool fail_wait(G *g, int rc)
+{
+    if (likely(rc == 0) || !wait_claim(g, get(&g->claim) >> 1))
+        return false;
+    g->woke = NULL;
+    g->result = rc;
+    return true;
+}
+
+/* The same for one that may be cancelled, or is: known.c has the protocol. */
+static bool begin_until_known(M *m, G *g, int64_t deadline)
+{
+    Lock *l = known_lock(m, g);
+    bool failed =
+        fail_wait(g, deadline != 0 ? timer_add(m, &g->timer, deadline) : 0) || known_parks(g) != 0;
+    lock_release(l); /* g may be gone */
+    return failed;
+}
+
 /* A park with a deadline: the timer must be armed once the G is off its stack,
  * but before the inner commit lets go of the queue's lock: after that the G may
- * be running again, and use g->timer anew. */
+ * be running again, and use g->timer anew; or be gone. */
 static bool commit_until(M *m, G *g, void *arg)
 {
     Until u = *(Until *)arg; /* it lies in m, which goes on after the commit */
     uint64_t serial = get(&g->claim) >> 1;
     g->timer.seq = serial;
-    int rc = timer_add(m, &g->timer, u.deadline);
-    /* No room in the heap: report that in place of the wait. Claimed before the
-     * inner commit, for after it g may be gone. */
-    bool failed = rc != 0 && wait_claim(g, serial);
-    if (failed) {
-        g->woke = NULL;
-        g->result = rc;
-    }
+    bool failed = unlikely(g->flags & G_KNOWN) ? begin_until_known(m, g, u.deadline)
+                                               : fail_wait(g, timer_add(m, &g->timer, u.deadline));
     if (u.commit != NULL && !u.commit(m, g, u.arg)) {
         if (!wait_claim(g, serial)) /* the timer was faster and has made it ready */
             return !failed;
@@ -344,13 +358,17 @@ static bool commit_until(M *m, G *g, void *arg)
 
 M *sched_park_until(M *m, enum Reason why, Commit *commit, void *arg, int64_t deadline)
 {
-    if (deadline == 0)
+    G *g = m->g;
+    if (!wait_contested(g, deadline))
         return sched_park(m, why, commit, arg);
-    if (unlikely(m->g->flags & G_FOREIGN))
+    if (unlikely(g->flags & G_FOREIGN))
         return foreign_park(m, commit, arg, deadline);
     m->until = (Until){commit, arg, deadline};
     m = sched_park(m, why, commit_until, &m->until);
-    timer_del(m, &m->g->timer);
+    if (deadline != 0)
+        timer_del(m, &g->timer);
+    if (unlikely(g->flags & G_KNOWN))
+        known_wakes(m, g);
     return m;
 }
 

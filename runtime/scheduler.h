@@ -34,11 +34,11 @@ static inline bool sched_parks_last(const G *g)
     (void)g;
     return false; /* a sanitizer wants each function to return where it was entered */
 #else
-    return likely((g->flags & G_PARKS_ODDLY) == 0);
+    return likely((g->flags & (G_PARKS_ODDLY | G_KNOWN)) == 0);
 #endif
 }
 M *sched_park_until_unlock(M *m, enum Reason why, Lock *l, int64_t deadline);
-/* After wait_begin(); 0: none */
+/* After wait_begin(), if wait_contested(); deadline 0: none */
 M *sched_park_until(M *m, enum Reason why, Commit *commit, void *arg, int64_t deadline);
 /* g is parked and taken out of its queue: runs next on this P; m may be foreign or without a
  * P */

@@ -212,7 +212,7 @@ static int select_wait(M **mp, weft_case_t *cases, uint32_t n, int64_t deadline,
 
     /* Wakers leave g->result alone; a deadline and a cancellation do not. */
     Wait *woke = g->result == 0 ? g->woke : NULL;
-    if (unlikely(g->result == -ECANCELED) && !wait_claim(g, serial))
+    if (unlikely(g->result == -ECANCELED) && g->flags & G_FOREIGN && !wait_claim(g, serial))
         woke = select_settle(m, cases, n);
     for (uint32_t i = 0; i < n; i++) {
         Wait *w = &g->cases[i];

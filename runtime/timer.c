@@ -274,6 +274,12 @@ static P *timer_claim(M *m, Timer *t, bool *pending)
 
 /* ---- for the runtime ---- */
 
+/* Marks a timer of weft_timer_start(): fn(arg) in a coroutine; seq: who started it. */
+static void timer_start_coro(M *m, Timer *t)
+{
+    (void)m, (void)t;
+}
+
 static void timer_empty(Timers *ts)
 {
     if (ts->e != NULL)
@@ -294,8 +300,22 @@ void timer_init(M *m, Timers *ts)
 void timer_free(M *m, Timers *ts)
 {
     lock_acquire(m, &ts->lock, RANK_TIMERS);
-    for (uint32_t i = 0; i < ts->n; i++)
-        set_rel(&ts->e[i].t->heap, NULL); /* pairs with timer_lock_heap() */
+    while (ts->n > 0) {
+        TimerHead *t =
+            ts->e[--ts->n].t; /* the rest is a heap still: timer_del() may come between */
+        if (ts->heap > ts->n)
+            ts->heap = ts->n;
+        Timer *whole = container_of(t, Timer, head);
+        bool ends = t->fire != NULL && t->fire != timer_start_coro && whole->fn != NULL;
+        void (*end)(void *) = ends ? whole->fn : NULL;
+        void *arg = ends ? whole->arg : NULL;
+        set_rel(&t->heap, NULL); /* pairs with timer_lock_heap(); *t is not touched after this */
+        if (ends) {
+            lock_release(&ts->lock);
+            end(arg);
+            lock_acquire(m, &ts->lock, RANK_TIMERS);
+        }
+    }
     timer_empty(ts);
     lock_release(&ts->lock);
 }
@@ -361,12 +381,6 @@ static void timer_ready(TimerReady *r, G *g)
     g->link = NULL;
     *r->tail = g;
     r->tail = &g->link;
-}
-
-/* Marks a timer of weft_timer_start(): fn(arg) in a coroutine; seq: who started it. */
-static void timer_start_coro(M *m, Timer *t)
-{
-    (void)m, (void)t;
 }
 
 /* The next tick after now in phase with when, or never. */

@@ -260,7 +260,7 @@ void window_refuse(M *m, const void *object, const char *what)
     fatal("a %s at %p lies on the copied stack of coroutine %llu (%s), which is not there while "
           "that is parked: allocate it, or give that coroutine WEFT_STACK_PRIVATE",
           what, object, g != NULL ? (unsigned long long)g->id : 0,
-          g != NULL && g->name != NULL ? g->name : "no name");
+          g != NULL && *name_of(g) != '\0' ? name_of(g) : "no name");
 }
 
 /* ---- WEFT_DEBUG=stackshare ---------------------------------------------------------------------- */

@@ -23,7 +23,7 @@ static void nothing(void *arg)
     (void)arg;
 }
 
-static int no_entry(void *arg)
+static int none(void *arg)
 {
     (void)arg;
     return 0;
@@ -37,6 +37,7 @@ static struct {
     weft_sem_t sem;
     weft_wg_t wg;
     weft_timer_t timer;
+    weft_group_t group;
     weft_chan_t *full, *empty;
     int pipe[2];
 } it;
@@ -68,6 +69,7 @@ static void untouched(void)
         weft_sem_t sem;
         weft_wg_t wg;
         weft_timer_t timer;
+        weft_group_t group;
     } zero;
     OK(memcmp(&it.mx, &zero.mx, sizeof it.mx) == 0);
     OK(memcmp(&it.rw, &zero.rw, sizeof it.rw) == 0);
@@ -76,6 +78,7 @@ static void untouched(void)
     OK(memcmp(&it.sem, &zero.sem, sizeof it.sem) == 0);
     OK(memcmp(&it.wg, &zero.wg, sizeof it.wg) == 0);
     OK(memcmp(&it.timer, &zero.timer, sizeof it.timer) == 0);
+    OK(memcmp(&it.group, &zero.group, sizeof it.group) == 0);
 }
 
 /* ---- NULL ----------------------------------------------------------------------------------- */
@@ -131,6 +134,34 @@ static void null_others(void)
     EQ(weft_run(NULL, NULL), -EINVAL);
     EQ(weft_run_with(NULL, NULL, NULL), -EINVAL);
     EQ(weft_stats(NULL), -EINVAL);
+}
+
+static void null_contexts(void)
+{
+    weft_ctx_t *root = weft_ctx_background(), *c = weft_ctx_with_cancel(root);
+    OK(root != NULL && c != NULL);
+    OK(weft_ctx_with_cancel(NULL) == NULL);
+    OK(weft_ctx_with_deadline(NULL, 1) == NULL);
+    OK(weft_ctx_with_value(NULL, &it, &it) == NULL);
+    OK(weft_ctx_with_value(root, NULL, &it) == NULL);
+    EQ(weft_ctx_cancel(NULL, 0), -EINVAL);
+    EQ(weft_ctx_cancel(root, 0), -EINVAL);
+    EQ(weft_ctx_cancel(c, 1), -EINVAL);
+    EQ(weft_ctx_err(NULL), -EINVAL);
+    EQ(weft_ctx_cause(NULL), -EINVAL);
+    EQ(weft_ctx_err(c), 0);
+    OK(weft_ctx_ref(NULL) == NULL);
+    weft_ctx_unref(NULL);
+    weft_ctx_unref(c);
+    EQ(weft_group_go(NULL, none, NULL), -EINVAL);
+    EQ(weft_group_go(&it.group, NULL, NULL), -EINVAL);
+    EQ(weft_group_go_until(NULL, none, NULL, 1), -EINVAL);
+    EQ(weft_group_go_until(&it.group, NULL, NULL, 1), -EINVAL);
+    EQ(weft_group_limit(NULL, 1), -EINVAL);
+    EQ(weft_group_wait(NULL), -EINVAL);
+    EQ(weft_group_wait_until(NULL, 1), -EINVAL);
+    OK(weft_group_context(NULL) == NULL);
+    EQ(weft_key_create(NULL, NULL), -EINVAL);
 }
 
 /* NULL has a meaning for channels. (To close it, to wait with it: tests/crash.) */
@@ -370,6 +401,7 @@ static void ask_all(void)
 {
     null_locks();
     null_others();
+    null_contexts();
     null_channels();
     counts();
     sizes();
@@ -384,6 +416,12 @@ static void coroutine_body(void)
     ask_all();
     kernel();
     EQ(weft_stack_bounds(NULL, NULL), -EINVAL);
+    EQ(weft_setspecific(UINT32_MAX, &it), -EINVAL);
+    OK(weft_getspecific(UINT32_MAX) == NULL);
+    EQ(weft_cancel(UINT64_MAX), -ESRCH);
+    EQ(weft_join(UINT64_MAX, 1), -ESRCH);
+    EQ(weft_cancel(0), -ESRCH);
+    EQ(weft_join(0, 1), -ESRCH);
     EQ(weft_num_coroutines(), before);
     drop_things();
 }
@@ -411,7 +449,7 @@ START_TEST(outside)
 {
     make_things();
     ask_all();
-    EQ(weft_run(no_entry, NULL), 0);
+    EQ(weft_run(none, NULL), 0);
     ask_all();
     drop_things();
     (void)_i;

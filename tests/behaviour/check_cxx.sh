@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 #
-# check_cxx.sh: C++ exceptions in coroutines, in a C++ program linked with libweft:
-# without preemption, at the usual slice, and under two storms.
+# check_cxx.sh: C++ programs linked with libweft, without preemption, at the usual slice, and
+# under two storms: exceptions in coroutines; typed channels, whose header must compile without
+# a warning.
 set -euo pipefail
 
 src=${WEFT_SRCDIR:-.} build=${WEFT_BUILDDIR:-.}
@@ -34,15 +35,19 @@ for cxx in g++ clang++; do
         fi
         $cxx -std=c++17 -O2 -Wall -Wextra -I"$src/include" -o "$tmp/exceptions" \
             "$src/tests/behaviour/exceptions.cc" "${link[@]}" -lpthread -ldl
-        for debug in preempt=off "" preempt=200 preempt=50; do
-            tests=$((tests + 1)) rc=0
-            said=$(LD_LIBRARY_PATH=$libs WEFT_DEBUG=$debug timeout 60 "$tmp/exceptions" 1 2>&1) || rc=$?
-            if [ "$rc" = 0 ]; then
-                echo "ok $cxx ($library) ${debug:-usual slice}: $said"
-            else
-                echo "not ok $cxx ($library) ${debug:-usual slice}: exit status $rc: $said"
-                bad=$((bad + 1))
-            fi
+        $cxx -std=c++17 -O2 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wold-style-cast -Werror -I"$src/include" \
+            -o "$tmp/typed" "$src/tests/behaviour/typed.cc" "${link[@]}" -lpthread -ldl
+        for program in exceptions typed; do
+            for debug in preempt=off "" preempt=200 preempt=50; do
+                tests=$((tests + 1)) rc=0
+                said=$(LD_LIBRARY_PATH=$libs WEFT_DEBUG=$debug timeout 60 "$tmp/$program" 1 2>&1) || rc=$?
+                if [ "$rc" = 0 ]; then
+                    echo "ok $cxx ($library) $program, ${debug:-usual slice}: $said"
+                else
+                    echo "not ok $cxx ($library) $program, ${debug:-usual slice}: exit status $rc: $said"
+                    bad=$((bad + 1))
+                fi
+            done
         done
     done
 done

@@ -50,6 +50,8 @@ static struct {
     weft_mutex_t held, open;
     weft_wg_t zero, one;
     weft_timer_t timer;
+    weft_ctx_t *ctx;
+    weft_group_t group, with_context;
     int pipe[2], listener;
 } thing;
 
@@ -83,6 +85,7 @@ static void make_things(void)
     EQ(weft_try_send(thing.full, &v), 0);
     EQ(weft_mutex_lock(&thing.held), 0);
     EQ(weft_wg_add(&thing.one, 1), 0);
+    OK((thing.ctx = weft_ctx_with_cancel(weft_ctx_background())) != NULL);
     EQ(pipe(thing.pipe), 0);
     thing.listener = listen_plain();
 }
@@ -163,6 +166,18 @@ static void unref_ref(void)
     weft_chan_unref(weft_chan_ref(thing.empty));
 }
 
+static int drop_ctx(weft_ctx_t *ctx)
+{
+    int there = ctx != NULL;
+    weft_ctx_unref(ctx);
+    return there;
+}
+
+static void unref_ctx(void)
+{
+    weft_ctx_unref(weft_ctx_ref(thing.ctx));
+}
+
 CALL(c_run, weft_run(seven, NULL))
 CALL(c_run_with, weft_run_with(NULL, seven, NULL))
 CALL(c_procs, weft_procs(0))
@@ -201,6 +216,23 @@ CALL(c_wg_add, weft_wg_add(&thing.zero, 0))
 CALL(c_wg_done, done_wg())
 CALL(c_wg_wait, weft_wg_wait(&thing.one))
 CALL(c_wg_go, weft_wg_go(&thing.zero, nothing, NULL))
+CALL(c_background, weft_ctx_background() != NULL)
+CALL(c_with_cancel, drop_ctx(weft_ctx_with_cancel(thing.ctx)))
+CALL(c_with_deadline, drop_ctx(weft_ctx_with_deadline(thing.ctx, INT64_MAX - 1)))
+CALL(c_with_past, drop_ctx(weft_ctx_with_deadline(thing.ctx, 1)))
+CALL(c_with_value, drop_ctx(weft_ctx_with_value(thing.ctx, &byte, NULL)))
+CALL(c_ctx_err, weft_ctx_err(thing.ctx))
+CALL(c_ctx_cause, weft_ctx_cause(thing.ctx))
+CALL(c_ctx_done, weft_ctx_done(thing.ctx) != NULL)
+CALL(c_ctx_value, weft_ctx_value(thing.ctx, &byte) != NULL)
+CALL(c_ctx_unref, void_call(unref_ctx))
+CALL(c_ctx_cancel, weft_ctx_cancel(thing.ctx, 0))
+CALL(c_group_limit, weft_group_limit(&thing.group, 2))
+CALL(c_group_go, weft_group_go(&thing.group, seven, NULL))
+CALL(c_group_go_until, weft_group_go_until(&thing.group, seven, NULL, 1))
+CALL(c_group_wait, weft_group_wait(&thing.group))
+CALL(c_group_wait_until, weft_group_wait_until(&thing.group, 1))
+CALL(c_group_context, weft_group_context(&thing.with_context) != NULL)
 CALL(c_read, weft_read(thing.pipe[0], &byte, 1))
 CALL(c_write, weft_write(thing.pipe[1], &byte, 0))
 CALL(c_readv, weft_readv(thing.pipe[0], &piece, 1))
@@ -269,6 +301,23 @@ static const struct {
     {"wg_done", c_wg_done, 0, 0},
     {"wg_wait", c_wg_wait, -EPERM, -ENOSYS},
     {"wg_go", c_wg_go, -EPERM, -ENOSYS},
+    {"ctx_background", c_background, 1, 1},
+    {"ctx_with_cancel", c_with_cancel, 1, 0},
+    {"ctx_with_deadline", c_with_deadline, 0, 0},
+    {"ctx_with_deadline past", c_with_past, 1, 0},
+    {"ctx_with_value", c_with_value, 1, 0},
+    {"ctx_err", c_ctx_err, 0, 0},
+    {"ctx_cause", c_ctx_cause, 0, 0},
+    {"ctx_done", c_ctx_done, 1, 1},
+    {"ctx_value", c_ctx_value, 0, 0},
+    {"ctx_unref", c_ctx_unref, 0, ENDS},
+    {"ctx_cancel", c_ctx_cancel, 0, -ENOSYS},
+    {"group_limit", c_group_limit, 0, 0},
+    {"group_go", c_group_go, -EPERM, -ENOSYS},
+    {"group_go_until", c_group_go_until, -EPERM, -ENOSYS},
+    {"group_wait", c_group_wait, 0, 0},
+    {"group_wait_until", c_group_wait_until, 0, 0},
+    {"group_context", c_group_context, 1, 0},
     {"read", c_read, -EPERM, -ENOSYS},
     {"write", c_write, 0, -ENOSYS},
     {"readv", c_readv, -EPERM, -ENOSYS},
@@ -637,13 +686,21 @@ static void park(void *c)
     weft_recv(c, NULL);
 }
 
+static int none(void *arg)
+{
+    (void)arg;
+    return 0;
+}
+
 /* Until there are no addresses. The failed spawn leaves no trace: no coroutine,
  * no count in the group, and all works again when some have ended. */
 static int stack_main(void *arg)
 {
     weft_chan_t *c = weft_chan_make(0, 0);
     weft_wg_t wg = {0};
+    static weft_group_t group;
     weft_attr_t attr = {.name = "one that fails", .stack_max = 64 * MIB};
+    EQ(weft_group_limit(&group, 1), 0);
     int n = 0, rc, before = 0;
     (void)arg;
     for (int round = 0; round < 4; round++) {
@@ -658,6 +715,14 @@ static int stack_main(void *arg)
             OK(rc == 0 || rc == -ENOMEM);
             failed += rc != 0;
             n += rc == 0;
+        }
+        OK(failed > 100);
+        failed = 0;
+        for (int i = 0; i < 200; i++) { /* its one place is free again each time */
+            rc = weft_group_go_until(&group, none, NULL, 1);
+            OK(rc == 0 || rc == -ENOMEM);
+            failed += rc != 0;
+            EQ(weft_group_wait(&group), 0);
         }
         OK(failed > 100);
         EQ(weft_num_coroutines(), n + 1);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * bench.h: between bench.c (options, timing, what is printed), work.c and locks.c (the work). */
+ * bench.h: between bench.c (options, timing, what is printed), work.c, locks.c and
+ * contexts.c (the work). */
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
 
@@ -44,6 +45,14 @@ void wg_run(int64_t n);
 void once_run(int64_t n);
 void sem_run(int64_t n);
 void cond_run(int64_t n);
+
+/* ---- contexts.c ---------------------------------------------------------------- */
+
+void ctx_tree_run(int64_t n);
+void ctx_cancel_run(int64_t n);
+void ctx_deadline_run(int64_t n);
+void ctx_err_run(int64_t n);
+void ctx_value_run(int64_t n);
 
 /* ---- work.c -------------------------------------------------------------------- */
 

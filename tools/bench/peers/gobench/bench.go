@@ -6,6 +6,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -392,6 +393,77 @@ func resident() float64 {
 	return kib * 1024
 }
 
+func ctxTree(n int) {
+	const kids, waiters = 100, 10
+	var kid [kids]context.Context
+	var stop [kids]context.CancelFunc
+	var in, out sync.WaitGroup
+	for i := 0; i < n; i++ {
+		parent, cancel := context.WithCancel(context.Background())
+		for k := range kid {
+			kid[k], stop[k] = context.WithCancel(parent)
+		}
+		in.Add(waiters)
+		out.Add(waiters)
+		for k := 0; k < waiters; k++ {
+			ctx := kid[k*(kids/waiters)]
+			go func() {
+				in.Done()
+				<-ctx.Done()
+				out.Done()
+			}()
+		}
+		in.Wait()
+		cancel()
+		out.Wait()
+		if stop[0] == nil || kid[kids-1].Err() != context.Canceled {
+			panic("the error of a child")
+		}
+	}
+}
+
+func ctxCancel(n int) {
+	parent, cancelParent := context.WithCancel(context.Background())
+	defer cancelParent()
+	for i := 0; i < n; i++ {
+		_, cancel := context.WithCancel(parent)
+		cancel()
+	}
+}
+
+func ctxDeadline(n int) {
+	parent, cancelParent := context.WithCancel(context.Background())
+	defer cancelParent()
+	for i := 0; i < n; i++ {
+		_, cancel := context.WithDeadline(parent, time.Now().Add(time.Hour))
+		cancel()
+	}
+}
+
+func ctxErr(n int) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for i := 0; i < n; i++ {
+		if ctx.Err() != nil {
+			panic("no error")
+		}
+	}
+}
+
+type ctxKey int
+
+func ctxValue(n int) {
+	ctx := context.Background()
+	for k := ctxKey(0); k < 10; k++ {
+		ctx = context.WithValue(ctx, k, 1)
+	}
+	for i := 0; i < n; i++ {
+		if ctx.Value(ctxKey(0)) == nil {
+			panic("the value")
+		}
+	}
+}
+
 func parked() {
 	n := float64(*parkedN)
 	gate := make(chan struct{})
@@ -450,6 +522,11 @@ var benches = []bench{
 	{name: "once", n: 20000000, run: once},
 	{name: "sem", n: 5000000, run: semaphore},
 	{name: "cond", n: 1000000, run: cond},
+	{name: "ctx_tree", n: 10000, run: ctxTree},
+	{name: "ctx_cancel", n: 2000000, run: ctxCancel},
+	{name: "ctx_deadline", n: 1000000, run: ctxDeadline},
+	{name: "ctx_err", n: 20000000, run: ctxErr},
+	{name: "ctx_value", n: 5000000, run: ctxValue},
 	{name: "syscall", n: 10000000, run: syscallPair},
 	{name: "syscall_call", whole: syscallCall},
 	{name: "sleep50", whole: sleep50},
