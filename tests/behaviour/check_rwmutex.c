@@ -15,6 +15,13 @@ static weft_wg_t wg;
 static atomic_int inside, readers_most, order;
 static int plain;
 
+/* All zero, but for the two bits that say that it may be locked in line. */
+static bool unused(const weft_rwmutex_t *x)
+{
+    return (x->opaque[0] & ~8u) == 0 && x->opaque[1] == 0 && (x->opaque[2] & ~4u) == 0 &&
+           x->opaque[3] == 0;
+}
+
 static void reset(void)
 {
     memset(&rw, 0, sizeof rw);
@@ -40,8 +47,7 @@ static void table_body(void)
         OK(weft_rwmutex_runlock(&rw) == 0);
     OK(weft_rwmutex_lock(&rw) == 0);
     OK(weft_rwmutex_unlock(&rw) == 0);
-    weft_rwmutex_t zero = {{0}};
-    OK(memcmp(&rw, &zero, sizeof rw) == 0);
+    OK(unused(&rw));
 }
 
 /* Go: TestParallelReaders. n readers are in it at a time, and each waits for all others there. */
@@ -297,8 +303,7 @@ static void reader_gives_up_body(void)
     OK(weft_rwmutex_unlock(&rw) == 0);
     OK(weft_wg_wait(&wg) == 0);
     EQ(reader, 0);
-    weft_rwmutex_t zero = {{0}};
-    OK(memcmp(&rw, &zero, sizeof rw) == 0);
+    OK(unused(&rw));
 }
 
 /* ---- threads that are not weft's --------------------------------------------------------------- */
