@@ -461,10 +461,23 @@ static void search(uint32_t first)
     }
 }
 
-void cycles_look(int64_t patience)
+/* False: somebody else looks, for longer than that. */
+static bool look_begin(int64_t until)
 {
     uint32_t idle = 0;
-    if (!atomic_compare_exchange_strong(&look.busy, &idle, 1))
+    while (!atomic_compare_exchange_strong(&look.busy, &idle, 1)) {
+        int64_t now = sys_now();
+        if (now >= until)
+            return false;
+        sys_sleep_until(now + 1000000);
+        idle = 0;
+    }
+    return true;
+}
+
+void cycles_look(int64_t patience)
+{
+    if (!look_begin(sys_now() + 1000000000))
         return;
     gather(sys_now() - patience);
     atomic_thread_fence(memory_order_acquire); /* the entries after the waits */
