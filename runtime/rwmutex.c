@@ -235,6 +235,14 @@ static __attribute__((noinline)) int rw_await_readers(RWMutex *x, int64_t deadli
     return rc;
 }
 
+/* The mutex is the caller's, in a run that watches, or in none. */
+static __attribute__((noinline)) uint32_t rw_mark_writer(const RWMutex *x)
+{
+    if (cycles_on())
+        cycles_note(x, HOLDS_WRITE);
+    return WRITER;
+}
+
 int weft_rwmutex_lock_until(weft_rwmutex_t *rw, int64_t deadline)
 {
     RWMutex *x = rw_of(rw);
@@ -246,9 +254,8 @@ int weft_rwmutex_lock_until(weft_rwmutex_t *rw, int64_t deadline)
         weft_mutex_unlock(&x->writers); /* no reader has noticed */
         return rc;
     }
-    if (cycles_on())
-        cycles_note(x, HOLDS_WRITE);
-    uint32_t old = atomic_fetch_or_explicit(&x->state, rw_mark(WRITER), memory_order_acquire);
+    uint32_t mark = likely(get(&sched.quick)) ? WRITER | READY : rw_mark_writer(x);
+    uint32_t old = atomic_fetch_or_explicit(&x->state, mark, memory_order_acquire);
     if (likely(old < READER))
         return 0;
     rc = rw_await_readers(x, deadline);
@@ -270,8 +277,8 @@ int weft_rwmutex_trylock(weft_rwmutex_t *rw)
         return rc;
     if (weft_mutex_trylock(&x->writers) != 0)
         return -EBUSY;
-    if (cycles_on())
-        cycles_note(x, HOLDS_WRITE);
+    if (unlikely(!get(&sched.quick)))
+        (void)rw_mark_writer(x);
     for (uint32_t old = get(&x->state); old < READER;)
         if (rw_swap(x, &old, rw_mark(old) | WRITER))
             return 0;
