@@ -162,6 +162,7 @@ int main(void)
     snprintf(now, sizeof now, "%s,deadlock", debug != NULL ? debug : "");
     setenv("WEFT_DEBUG", now, 1);
     stderr = fdopen(dup(2), "w"); /* for OK() */
+    setbuf(stderr, NULL);
     err = tmpfile();
     dup2(fileno(err), 2);
     int rc = weft_run_with(&(weft_config_t){.stack = test_stack()}, entry, &seconds);
