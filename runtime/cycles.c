@@ -489,14 +489,16 @@ void cycles_look(int64_t patience)
 
 void cycles_start(void)
 {
-    for (uint32_t i = 0; i < LOCKS; i++) {
-        set(&held[i].who, 0);
-        set(&held[i].key, 0);
-    }
-    for (uint32_t i = 0; i < WAITS; i++) {
-        set(&waits[i].lock, 0);
-        set(&waits[i].who, 0);
-    }
+    for (uint32_t i = 0; i < LOCKS; i++)
+        if (get(&held[i].key) != 0) { /* memory that was not used yet need not be there */
+            set(&held[i].who, 0);
+            set(&held[i].key, 0);
+        }
+    for (uint32_t i = 0; i < WAITS; i++)
+        if (get(&waits[i].who) != 0) {
+            set(&waits[i].lock, 0);
+            set(&waits[i].who, 0);
+        }
     atomic_store(&waiting, 0);
     look.ntold = 0;
 }

@@ -125,7 +125,7 @@ static void plant(void *arg)
     OK(weft_mutex_lock(&planted[i]) == 0);
     OK(weft_wg_done(&met) == 0 && weft_wg_wait(&met) == 0);
     weft_mutex_lock(&planted[1 - i]);
-    OK(!"somebody got both");
+    die("somebody got both", __LINE__);
 }
 
 static int entry(void *arg)
@@ -135,9 +135,9 @@ static int entry(void *arg)
     end = weft_now() + (int64_t)(seconds * 1e9);
     OK(pthread_create(&look, NULL, looker, NULL) == 0);
     for (int i = 0; i < COROS; i++)
-        OK(weft_wg_go(&all, coro, (void *)(uintptr_t)(i * 2654435761u + 1)) == 0);
+        OK(weft_wg_go(&all, coro, (void *)(intptr_t)(i * 7919 + 1)) == 0);
     for (int i = 0; i < THREADS; i++)
-        OK(pthread_create(&th[i], NULL, thread, (void *)(uintptr_t)(i * 40503u + 7)) == 0);
+        OK(pthread_create(&th[i], NULL, thread, (void *)(intptr_t)(i * 40503 + 7)) == 0);
     OK(weft_wg_wait(&all) == 0);
     for (int i = 0; i < THREADS; i++)
         pthread_join(th[i], NULL);
