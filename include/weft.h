@@ -873,7 +873,22 @@ WEFT_API int weft_signal_notify(weft_chan_t *c, int signo);
  * listened. 0, also when c does not listen. Does not park. Go's signal.Stop. */
 WEFT_API int weft_signal_stop(weft_chan_t *c);
 
-/* ---- seeing inside ------------------------------------------------------ */
+/* ---- seeing inside ------------------------------------------------------
+ * Three keys of the environment variable WEFT_DEBUG (key=value,...) tell, on standard error, of
+ * coroutines that wait in vain, while the others go on:
+ *   deadlock   Mutexes and rwmutexes that coroutines have and wait for in a circle. Each circle
+ *              is told once, a second after it has closed, with the coroutines, the locks and backtraces:
+ *              "weft: deadlock: 2 coroutines wait in a circle for locks of each other:". "Locked
+ *              by" is who has locked it last: a circle that somebody outside of it is going to
+ *              unlock is told as well. Not seen: waits with a deadline; more than 16 readers of one
+ *              rwmutex; locks that were locked before weft_run(). A lock and an unlock cost some tens
+ *              of nanoseconds more.
+ *   stuck=MS   Coroutines that have been parked for MS milliseconds, each wait once.
+ *   leaks      When main has returned, coroutines that had not ended.
+ * The last two write one line for all with the same spawn site and reason to wait:
+ *   weft: stuck: 3 coroutines [chan receive], oldest 12.345 s (coroutine 17 "x"), created at serve+0x1f (server)
+ *   weft: leak: 1 coroutine [sleep], oldest 0.250 s (coroutine 9), created at poll+0x2e (server)
+ * "[sleep]" and "[IO wait]" may be long for good reasons: grep -v leaves them out. */
 
 /* Write to descriptor fd, for every coroutine: id, name, state, wait reason,
  * spawn site, backtrace. What runs meanwhile is shown as running, without a

@@ -20,8 +20,9 @@
  * never set together.
  *
  * READY: lock and unlock may be one swap, READY to READY | LOCKED and back, and nothing else: so it is done in
- * programs (weft.h, "fast paths"), by constants that are fixed for good. {0} has to earn it, by its first lock;
- * a word without it has every lock and unlock come to the slow ways here.
+ * programs, by constants that are fixed for good (weft.h, "fast paths"). {0} has to earn it: the first lock in a
+ * run sets it, unless the run watches for deadlocks (cycles.c). Without it every lock and unlock comes to
+ * the slow ways here, and is noted there. Waiters of a watched run take it away from mutexes of an earlier one.
  *
  * Unlock changes the word once and takes the waiter it is going to wake off the
  * count in the same swap; then it uses only the mutex's address, save for a
@@ -44,6 +45,7 @@
  */
 #include "sync.h"
 
+#include "cycles.h"
 #include "sema.h"
 
 enum {
@@ -77,7 +79,17 @@ static inline bool mutex_swap(Mutex *x, uint32_t *old, uint32_t new)
 /* The word for who locks, or queues, with READY as it should be. */
 static inline uint32_t mutex_mark(uint32_t old)
 {
-    return old | READY;
+    if (likely(get(&sched.quick)))
+        return old | READY;
+    return cycles_on() ? old & ~(uint32_t)READY : old;
+}
+
+/* It is the caller's now, by a way that is not in line. */
+static inline int mutex_locked(const Mutex *x)
+{
+    if (cycles_on())
+        cycles_note(x, HOLDS_MUTEX);
+    return 0;
 }
 
 /* Lock it if nobody has. */
@@ -85,7 +97,7 @@ static bool mutex_try(Mutex *x, uint32_t old)
 {
     while (!(old & LOCKED))
         if (mutex_swap(x, &old, mutex_mark(old) | LOCKED))
-            return true;
+            return mutex_locked(x) == 0;
     return false;
 }
 
@@ -196,13 +208,17 @@ static __attribute__((noinline)) int mutex_lock_slow(Mutex *x, uint32_t old, int
         return rt_no_m();
     window_refuse(m, x, "weft_mutex_t");
     m = chaos_yield(m, 4);
+    CycleWait *wait = cycles_wait(m, x, WHY_MUTEX, deadline);
     int rc = mutex_lock_contended(&m, x, deadline);
+    cycles_waited(wait);
     rt_leave(m);
-    return rc;
+    return rc == 0 ? mutex_locked(x) : rc;
 }
 
 static __attribute__((noinline)) int mutex_unlock_slow(Mutex *x, uint32_t old)
 {
+    if (cycles_on())
+        cycles_forget(x, HOLDS_MUTEX); /* now: afterwards it would be the next owner's */
     if (mutex_let_go(x, &old))
         return 0;
     M *m = rt_enter(); /* before the swap: after it there is no way back */

@@ -20,7 +20,8 @@
  * A writer that leaves for its deadline lets in those who wait for it, as its unlock would.
  *
  * READY: readers may enter and leave by one swap of a number of readers and READY, and nothing else: so it is
- * done in programs (weft.h, "fast paths"). {0} has to earn it, as a mutex does, from its first reader or writer.
+ * done in programs (weft.h, "fast paths"). {0} has to earn it, as a mutex does (mutex.c), from the first reader or
+ * writer of a run that does not watch for deadlocks (cycles.c).
  *
  * Order: swaps that enter are acquire and pair with those that leave, release, of writers and of
  * readers; a grant is ordered by the lot's lock and the wake-up.
@@ -31,6 +32,7 @@
  */
 #include "sync.h"
 
+#include "cycles.h"
 #include "lot.h"
 
 enum {
@@ -41,7 +43,7 @@ enum {
 };
 
 typedef struct {
-    weft_mutex_t writers;
+    weft_mutex_t writers; /* first: cycles.h */
     _Atomic uint32_t state;
 } RWMutex;
 _Static_assert(sizeof(RWMutex) <= sizeof(weft_rwmutex_t), "weft_rwmutex_t holds a RWMutex");
@@ -62,7 +64,9 @@ static inline bool rw_swap(RWMutex *x, uint32_t *old, uint32_t new)
 /* The word with READY as it should be. */
 static inline uint32_t rw_mark(uint32_t old)
 {
-    return old | READY;
+    if (likely(get(&sched.quick)))
+        return old | READY;
+    return cycles_on() ? old & ~(uint32_t)READY : old;
 }
 
 /* Locked. The writer is gone, or gives up: all readers that wait for it enter. */
@@ -85,8 +89,11 @@ static __attribute__((noinline)) bool rw_enter_marked(RWMutex *x)
 {
     uint32_t old = get(&x->state);
     while (!(old & WRITER) && old < UINT32_MAX - READER)
-        if (rw_swap(x, &old, rw_mark(old) + READER))
+        if (rw_swap(x, &old, rw_mark(old) + READER)) {
+            if (cycles_on())
+                cycles_note(x, HOLDS_READ);
             return true;
+        }
     return false;
 }
 
@@ -99,6 +106,7 @@ static __attribute__((noinline)) int rw_rlock_slow(RWMutex *x, int64_t deadline)
         return rt_no_m();
     window_refuse(m, x, "weft_rwmutex_t");
     m = chaos_yield(m, 4);
+    CycleWait *wait = cycles_wait(m, x, WHY_RLOCK, deadline);
     Lot *lot = lot_lock(m, x);
     int rc = sync_may_wait(deadline);
     for (uint32_t old = get(&x->state);;) {
@@ -121,6 +129,9 @@ static __attribute__((noinline)) int rw_rlock_slow(RWMutex *x, int64_t deadline)
             lot_unlock(lot);
         break;
     }
+    cycles_waited(wait);
+    if (rc == 0 && cycles_on())
+        cycles_note(x, HOLDS_READ);
     rt_leave(m);
     return rc;
 }
@@ -142,6 +153,8 @@ int weft_rwmutex_tryrlock(weft_rwmutex_t *rw)
 /* A writer waits, or is about to: the last one lets it in. */
 static __attribute__((noinline)) int rw_runlock_slow(RWMutex *x)
 {
+    if (cycles_on())
+        cycles_forget(x, HOLDS_READ); /* now: nobody else's can be meant yet */
     for (uint32_t leave = get(&x->state); !(leave & WRITER) && leave >= READER;)
         if (rw_swap(x, &leave, leave - READER))
             return 0;
@@ -188,6 +201,7 @@ static __attribute__((noinline)) int rw_await_readers(RWMutex *x, int64_t deadli
     window_refuse(m, x, "weft_rwmutex_t");
     m = chaos_yield(m, 4);
     GList ready = {NULL, NULL};
+    CycleWait *wait = cycles_wait(m, x, WHY_RWLOCK, deadline);
     Lot *lot = lot_lock(m, x);
     int rc = 0;
     if (get_acq(&x->state) >= READER && (rc = sync_may_wait(deadline)) == 0) {
@@ -203,9 +217,18 @@ static __attribute__((noinline)) int rw_await_readers(RWMutex *x, int64_t deadli
         ready = rw_let_in(lot, x);
     if (lot != NULL)
         lot_unlock(lot);
+    cycles_waited(wait);
     sched_ready_list(m, ready.head);
     rt_leave(m);
     return rc;
+}
+
+/* The mutex is the caller's, in a run that watches, or in none. */
+static __attribute__((noinline)) uint32_t rw_mark_writer(const RWMutex *x)
+{
+    if (cycles_on())
+        cycles_note(x, HOLDS_WRITE);
+    return WRITER;
 }
 
 int weft_rwmutex_lock_until(weft_rwmutex_t *rw, int64_t deadline)
@@ -219,7 +242,8 @@ int weft_rwmutex_lock_until(weft_rwmutex_t *rw, int64_t deadline)
         weft_mutex_unlock(&x->writers); /* no reader has noticed */
         return rc;
     }
-    uint32_t old = atomic_fetch_or_explicit(&x->state, rw_mark(WRITER), memory_order_acquire);
+    uint32_t mark = likely(get(&sched.quick)) ? WRITER | READY : rw_mark_writer(x);
+    uint32_t old = atomic_fetch_or_explicit(&x->state, mark, memory_order_acquire);
     if (likely(old < READER))
         return 0;
     rc = rw_await_readers(x, deadline);
@@ -241,6 +265,8 @@ int weft_rwmutex_trylock(weft_rwmutex_t *rw)
         return rc;
     if (weft_mutex_trylock(&x->writers) != 0)
         return -EBUSY;
+    if (unlikely(!get(&sched.quick)))
+        (void)rw_mark_writer(x);
     for (uint32_t old = get(&x->state); old < READER;)
         if (rw_swap(x, &old, rw_mark(old) | WRITER))
             return 0;
