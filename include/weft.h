@@ -23,6 +23,9 @@
  *             weft_now() and weft_errno().
  * Zero        Objects and attributes filled with zero bytes are valid and mean
  *             the defaults.
+ * NULL        Where an object or a function is needed, NULL is -EINVAL, and so are
+ *             counts below zero, unless an entry says otherwise. What is handed on to
+ *             the kernel (buffers, addresses) is the kernel's to judge: -EFAULT.
  * fork        In a child made by fork() while weft_run() is active only exec
  *             and async-signal-safe calls may be used; weft calls return
  *             -ENOSYS there, but for calls of sync objects that need not wait; those
@@ -431,7 +434,9 @@ WEFT_API int weft_try_select(weft_case_t *cases, int n);
  * a copied stack: to wait for one there, or to wake who does, is fatal, as is weft_wg_go().
  *   What can wait has a twin with a deadline, an absolute time (0: none): -ETIMEDOUT if it
  * would have to wait longer, -ENOMEM if there is no memory for the deadline. What can be done at once
- * is done, whatever the deadline. */
+ * is done, whatever the deadline.
+ *   An object that is NULL is -EINVAL. What costs next to nothing when nobody is in the way is
+ * inline: see "fast paths". */
 
 typedef struct weft_mutex {
     uint32_t opaque[2];
@@ -477,7 +482,8 @@ typedef struct weft_cond {
  * else ends a wait, but what was waited for may be untrue again by then: wait in a loop. signal wakes
  * the one that has waited longest, broadcast all that wait; neither needs the mutex, neither parks. Who
  * has begun to wait is there for a signal that comes after it has let go of the mutex. 0. The object may
- * be freed when all waits have returned. Only wait parks. */
+ * be freed when all waits have returned. Only wait parks.
+ * -EINVAL, one of the two is NULL: mutex was not touched. */
 WEFT_API int weft_cond_wait(weft_cond_t *c, weft_mutex_t *mutex);
 WEFT_API int weft_cond_wait_until(weft_cond_t *c, weft_mutex_t *mutex, int64_t deadline);
 WEFT_API int weft_cond_signal(weft_cond_t *c);
@@ -514,7 +520,8 @@ typedef struct weft_wg {
 
 /* Go's sync.WaitGroup. add moves the counter by n (a sum below zero is fatal,
  * so is a raise from zero while others wait), done is add(-1), wait returns 0
- * when the counter is 0. Only wait parks. */
+ * when the counter is 0. Only wait parks. -ENOMEM, of a foreign thread's first call
+ * that brings the counter to 0 while others wait: it is as it was before. */
 WEFT_API int weft_wg_add(weft_wg_t *wg, int n);
 WEFT_API int weft_wg_done(weft_wg_t *wg);
 WEFT_API int weft_wg_wait(weft_wg_t *wg);
@@ -522,6 +529,201 @@ WEFT_API int weft_wg_wait_until(weft_wg_t *wg, int64_t deadline);
 /* add(1), then fn(arg) in a new coroutine, then done. Errors as weft_go, and
  * the counter is then as before. */
 WEFT_API int weft_wg_go(weft_wg_t *wg, void (*fn)(void *), void *arg);
+
+/* ---- fast paths -------------------------------------------------------------
+ *
+ * Where nobody is in the way, the functions below are an atomic operation on one word of the object,
+ * compiled into the program by GCC and compilers like it when they optimise. Otherwise, and for
+ * who takes its address, a function is the exported one of the same name, which is compiled
+ * from the same text. Define WEFT_NO_INLINE to have these only: as tools may need that stand between a
+ * program and libweft.
+ *
+ * ABI note. What is compiled into programs stays there, so this is fixed for good, for every
+ * libweft.so.0: the sizes of the objects; zero as their first state; and
+ *   weft_mutex_t    opaque[0]: READY is free, READY | LOCKED locked, nobody waits, and one may be swapped for the
+ *                   other; with whatever else is set or not, LOCKED says that it is taken. Zero
+ *                   is free as well: its first lock makes it READY.
+ *   weft_rwmutex_t  opaque[2]: with READY, and without WRITER, readers enter and leave by adding or
+ *                   taking off READER, which is above both.
+ *   weft_once_t     opaque[2]: not 0 when fn has returned.
+ *   weft_sem_t      opaque[0]: WEFT_ABI_UNIT times the units that are free; with WEFT_ABI_QUEUED
+ *                   set none are taken or given by a change of this word alone.
+ *   weft_wg_t       opaque[0]: the counter in the upper half, waiters in the lower one.
+ * Entering is an acquire operation, leaving a release, those of a weft_wg_t both; none need be stronger.
+ * All else of an object, and the bits not named, may change with any version, as only the library
+ * looks at it. Bindings for other languages use the exported functions. */
+
+enum {
+    WEFT_ABI_LOCKED = 1, /* weft_mutex_t */
+    WEFT_ABI_MUTEX_READY = 8,
+    WEFT_ABI_WRITER = 1, /* weft_rwmutex_t */
+    WEFT_ABI_RWMUTEX_READY = 4,
+    WEFT_ABI_READER = 8,
+    WEFT_ABI_QUEUED = 1, /* weft_sem_t */
+    WEFT_ABI_UNIT = 2
+};
+
+/* What is left to do when the word did not allow it, for the functions below and nobody else. old is the
+ * word that was found, state what it is after the counter was moved by n. */
+WEFT_API int weft_slow_mutex_lock(weft_mutex_t *m, uint32_t old);
+WEFT_API int weft_slow_mutex_trylock(weft_mutex_t *m, uint32_t old);
+WEFT_API int weft_slow_mutex_unlock(weft_mutex_t *m, uint32_t old);
+WEFT_API int weft_slow_rwmutex_runlock(weft_rwmutex_t *rw);
+WEFT_API int weft_slow_sem_release(weft_sem_t *s, int64_t n);
+WEFT_API int weft_slow_wg_add(weft_wg_t *wg, int n, uint64_t state);
+
+#if defined(__GNUC__) && !defined(WEFT_NO_INLINE)
+#ifndef WEFT_INLINE /* nothing: this is runtime/fast.c, which makes the exported functions */
+#define WEFT_INLINE extern __inline__ __attribute__((__gnu_inline__))
+#endif
+#define WEFT_LIKELY(x) __builtin_expect(!!(x), 1)
+#ifdef __cplusplus
+#define WEFT_CAST(type, x) static_cast<type>(x)
+#else
+#define WEFT_CAST(type, x) ((type)(x))
+#endif
+
+WEFT_INLINE int weft_mutex_lock(weft_mutex_t *m)
+{
+    uint32_t old = WEFT_ABI_MUTEX_READY;
+    if (!m)
+        return -EINVAL;
+    if (WEFT_LIKELY(__atomic_compare_exchange_n(&m->opaque[0], &old, old | WEFT_ABI_LOCKED, 0,
+                                                __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)))
+        return 0;
+    return weft_slow_mutex_lock(m, old);
+}
+
+WEFT_INLINE int weft_mutex_trylock(weft_mutex_t *m)
+{
+    uint32_t old;
+    if (!m)
+        return -EINVAL;
+    old = __atomic_load_n(&m->opaque[0], __ATOMIC_RELAXED);
+    if (old & WEFT_ABI_LOCKED)
+        return -EBUSY;
+    if (WEFT_LIKELY(old == WEFT_ABI_MUTEX_READY) &&
+        __atomic_compare_exchange_n(&m->opaque[0], &old, old | WEFT_ABI_LOCKED, 0, __ATOMIC_ACQUIRE,
+                                    __ATOMIC_RELAXED))
+        return 0;
+    return weft_slow_mutex_trylock(m, old);
+}
+
+WEFT_INLINE int weft_mutex_unlock(weft_mutex_t *m)
+{
+    uint32_t old = WEFT_ABI_MUTEX_READY | WEFT_ABI_LOCKED;
+    if (!m)
+        return -EINVAL;
+    if (WEFT_LIKELY(__atomic_compare_exchange_n(&m->opaque[0], &old, WEFT_ABI_MUTEX_READY, 0,
+                                                __ATOMIC_RELEASE, __ATOMIC_RELAXED)))
+        return 0;
+    return weft_slow_mutex_unlock(m, old);
+}
+
+/* As above, a guess: a load before the swap would cost as much as the guess saves. Here it is that nobody
+ * else reads. */
+WEFT_INLINE int weft_rwmutex_rlock(weft_rwmutex_t *rw)
+{
+    uint32_t old = WEFT_ABI_RWMUTEX_READY;
+    if (!rw)
+        return -EINVAL;
+    do
+        if (WEFT_LIKELY(__atomic_compare_exchange_n(&rw->opaque[2], &old, old + WEFT_ABI_READER, 1,
+                                                    __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)))
+            return 0;
+    while ((old & (WEFT_ABI_WRITER | WEFT_ABI_RWMUTEX_READY)) == WEFT_ABI_RWMUTEX_READY &&
+           old < UINT32_MAX - WEFT_ABI_READER);
+    return weft_rwmutex_rlock_until(rw, 0);
+}
+
+WEFT_INLINE int weft_rwmutex_runlock(weft_rwmutex_t *rw)
+{
+    uint32_t old = WEFT_ABI_RWMUTEX_READY + WEFT_ABI_READER;
+    if (!rw)
+        return -EINVAL;
+    do
+        if (WEFT_LIKELY(__atomic_compare_exchange_n(&rw->opaque[2], &old, old - WEFT_ABI_READER, 1,
+                                                    __ATOMIC_RELEASE, __ATOMIC_RELAXED)))
+            return 0;
+    while ((old & (WEFT_ABI_WRITER | WEFT_ABI_RWMUTEX_READY)) == WEFT_ABI_RWMUTEX_READY &&
+           old >= WEFT_ABI_READER);
+    return weft_slow_rwmutex_runlock(rw);
+}
+
+WEFT_INLINE int weft_once_do(weft_once_t *o, void (*fn)(void *), void *arg)
+{
+    if (!o)
+        return -EINVAL;
+    if (WEFT_LIKELY(__atomic_load_n(&o->opaque[2], __ATOMIC_ACQUIRE) != 0))
+        return 0;
+    return weft_once_do_until(o, fn, arg, 0);
+}
+
+WEFT_INLINE int weft_sem_try_acquire(weft_sem_t *s, int64_t n)
+{
+    uint64_t old, units = WEFT_CAST(uint64_t, n);
+    if (!s || n < 0)
+        return -EINVAL;
+    old = __atomic_load_n(&s->opaque[0], __ATOMIC_RELAXED);
+    while (!(old & WEFT_ABI_QUEUED) && old / WEFT_ABI_UNIT >= units)
+        if (WEFT_LIKELY(__atomic_compare_exchange_n(&s->opaque[0], &old,
+                                                    old - units * WEFT_ABI_UNIT, 1,
+                                                    __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)))
+            return 0;
+    return -EBUSY;
+}
+
+WEFT_INLINE int weft_sem_acquire(weft_sem_t *s, int64_t n)
+{
+    int rc = weft_sem_try_acquire(s, n);
+    return WEFT_LIKELY(rc != -EBUSY) ? rc : weft_sem_acquire_until(s, n, 0);
+}
+
+WEFT_INLINE int weft_sem_release(weft_sem_t *s, int64_t n)
+{
+    uint64_t old, units = WEFT_CAST(uint64_t, n);
+    if (!s || n < 0)
+        return -EINVAL;
+    old = __atomic_load_n(&s->opaque[0], __ATOMIC_RELAXED);
+    while (!(old & WEFT_ABI_QUEUED) && old / WEFT_ABI_UNIT + units <= INT64_MAX)
+        if (WEFT_LIKELY(__atomic_compare_exchange_n(&s->opaque[0], &old,
+                                                    old + units * WEFT_ABI_UNIT, 1,
+                                                    __ATOMIC_RELEASE, __ATOMIC_RELAXED)))
+            return 0;
+    return weft_slow_sem_release(s, n);
+}
+
+/* Nothing else is to be done while nobody waits, nor when the counter sinks but not to zero. */
+WEFT_INLINE int weft_wg_add(weft_wg_t *wg, int n)
+{
+    uint64_t state;
+    if (!wg)
+        return -EINVAL;
+    state = __atomic_add_fetch(&wg->opaque[0], WEFT_CAST(uint64_t, n) << 32, __ATOMIC_ACQ_REL);
+    if (WEFT_LIKELY(state <= INT64_MAX &&
+                    ((state & UINT32_MAX) == 0 || (n < 0 && state > UINT32_MAX))))
+        return 0;
+    return weft_slow_wg_add(wg, n, state);
+}
+
+WEFT_INLINE int weft_wg_done(weft_wg_t *wg)
+{
+    return weft_wg_add(wg, -1);
+}
+
+WEFT_INLINE int weft_wg_wait(weft_wg_t *wg)
+{
+    if (!wg)
+        return -EINVAL;
+    if (WEFT_LIKELY(__atomic_load_n(&wg->opaque[0], __ATOMIC_ACQUIRE) >> 32 == 0))
+        return 0;
+    return weft_wg_wait_until(wg, 0);
+}
+
+#undef WEFT_INLINE
+#undef WEFT_LIKELY
+#undef WEFT_CAST
+#endif
 
 /* ---- contexts ---------------------------------------------------------------
  *
@@ -663,12 +865,13 @@ WEFT_API int weft_dial_tcp(const char *host, int port, int64_t deadline);
 
 /* Wait until fd is ready for events (WEFT_READ | WEFT_WRITE; errors count as
  * both). Returns those that are; -ETIMEDOUT; -EBADF; -EPERM for a descriptor
- * that cannot be polled; -EINVAL. Parks. */
+ * that cannot be polled; -EINVAL, no event, an unknown one, or a negative deadline. Parks. */
 WEFT_API int weft_poll_fd(int fd, int events, int64_t deadline);
 
 /* From now on operations on fd in the directions which (WEFT_READ, accept too;
  * WEFT_WRITE, connect too; or both) that would wait past the deadline return
- * -ETIMEDOUT, those that wait now included. Stays until changed; 0 lifts it. -EBADF, -EINVAL. */
+ * -ETIMEDOUT, those that wait now included. Stays until changed; 0 lifts it. -EBADF; -EINVAL, no
+ * direction, an unknown one, or a negative deadline. */
 WEFT_API int weft_set_deadline(int fd, int which, int64_t deadline);
 
 /* Close fd and wake everyone parked on it with -ECANCELED. -EBADF. */
@@ -708,7 +911,22 @@ WEFT_API int weft_signal_notify(weft_chan_t *c, int signo);
  * listened. 0, also when c does not listen. Does not park. Go's signal.Stop. */
 WEFT_API int weft_signal_stop(weft_chan_t *c);
 
-/* ---- seeing inside ------------------------------------------------------ */
+/* ---- seeing inside ------------------------------------------------------
+ * Three keys of the environment variable WEFT_DEBUG (key=value,...) tell, on standard error, of
+ * coroutines that wait in vain, while the others go on:
+ *   deadlock   Mutexes and rwmutexes that coroutines have and wait for in a circle. Each circle
+ *              is told once, a second after it has closed, with the coroutines, the locks and backtraces:
+ *              "weft: deadlock: 2 coroutines wait in a circle for locks of each other:". "Locked
+ *              by" is who has locked it last: a circle that somebody outside of it is going to
+ *              unlock is told as well. Not seen: waits with a deadline; more than 16 readers of one
+ *              rwmutex; locks that were locked before weft_run(). A lock and an unlock cost some tens
+ *              of nanoseconds more.
+ *   stuck=MS   Coroutines that have been parked for MS milliseconds, each wait once.
+ *   leaks      When main has returned, coroutines that had not ended.
+ * The last two write one line for all with the same spawn site and reason to wait:
+ *   weft: stuck: 3 coroutines [chan receive], oldest 12.345 s (coroutine 17 "x"), created at serve+0x1f (server)
+ *   weft: leak: 1 coroutine [sleep], oldest 0.250 s (coroutine 9), created at poll+0x2e (server)
+ * "[sleep]" and "[IO wait]" may be long for good reasons: grep -v leaves them out. */
 
 /* Write to descriptor fd, for every coroutine: id, name, state, wait reason,
  * spawn site, backtrace. What runs meanwhile is shown as running, without a

@@ -27,6 +27,7 @@ typedef struct {
     _Atomic uint32_t done;
 } Once;
 _Static_assert(sizeof(Once) <= sizeof(weft_once_t), "weft_once_t holds a Once");
+_Static_assert(offsetof(Once, done) == offsetof(weft_once_t, opaque[2]), "ABI note in weft.h");
 
 /* ---- condition variable ---- */
 
@@ -65,6 +66,8 @@ int weft_cond_wait_until(weft_cond_t *c, weft_mutex_t *mutex, int64_t deadline)
 {
     Cond *x = cond_of(c);
     LotWait how = {.addr = x, .deadline = deadline, .why = WHY_COND};
+    if (unlikely(x == NULL || mutex == NULL))
+        return -EINVAL;
     M *m = rt_enter();
     if (m == NULL)
         return rt_no_m();
@@ -95,6 +98,8 @@ int weft_cond_wait(weft_cond_t *c, weft_mutex_t *mutex)
 static int cond_wake(weft_cond_t *c, uint32_t n)
 {
     Cond *x = cond_of(c);
+    if (unlikely(x == NULL))
+        return -EINVAL;
     if (get_acq(&x->waiters) == 0)
         return 0;
     M *m = rt_enter();
@@ -131,6 +136,8 @@ int weft_cond_broadcast(weft_cond_t *c)
 int weft_once_do_until(weft_once_t *o, void (*fn)(void *), void *arg, int64_t deadline)
 {
     Once *x = (Once *)(void *)o;
+    if (unlikely(x == NULL))
+        return -EINVAL;
     if (likely(get_acq(&x->done) != 0)) /* pairs with the store below: what fn did */
         return 0;
     if (fn == NULL)
@@ -143,9 +150,4 @@ int weft_once_do_until(weft_once_t *o, void (*fn)(void *), void *arg, int64_t de
         set_rel(&x->done, 1);
     }
     return weft_mutex_unlock(&x->running);
-}
-
-int weft_once_do(weft_once_t *o, void (*fn)(void *), void *arg)
-{
-    return weft_once_do_until(o, fn, arg, 0);
 }

@@ -10,6 +10,9 @@
  *                              threads=1    each coroutine runs on a thread of its own
  *                              stackshare   copied stacks are inaccessible while parked: copystack.c
  *                              windows=N    so many at most for copied stacks
+ *                              deadlock     cycles of locks that coroutines wait for: cycles.c
+ *                              stuck=MS     coroutines parked for longer than that, each once: census.c
+ *                              leaks        at the end of the run, coroutines that had not ended
  *                              guards=vma   guards of stacks are PROT_NONE mappings, as before Linux 6.13
  *                              guards=N     and N of them at most: the other stacks have none
  *   WEFT_PROCS, WEFT_MAXTHREADS, WEFT_SIGNAL   numbers, read by life.c through debug_env_int()
@@ -126,6 +129,33 @@ static bool debug_stackshare(const char *value, const char *end)
     return true;
 }
 
+static bool debug_deadlock(const char *value, const char *end)
+{
+    uint64_t on;
+    if (!debug_number(value, end, &on) || on > 1)
+        return false;
+    set(&sched.deadlock, on != 0);
+    return true;
+}
+
+static bool debug_leaks(const char *value, const char *end)
+{
+    uint64_t on;
+    if (!debug_number(value, end, &on) || on > 1)
+        return false;
+    sched.leaks = on != 0;
+    return true;
+}
+
+static bool debug_stuck(const char *value, const char *end)
+{
+    uint64_t ms;
+    if (!debug_number(value, end, &ms) || ms == 0 || ms > 1000000000)
+        return false;
+    sched.stuck = (int64_t)ms * 1000000;
+    return true;
+}
+
 /* vma, or the most there may be. */
 static bool debug_guards(const char *value, const char *end)
 {
@@ -142,9 +172,12 @@ static const struct {
     const char *key;
     bool (*parse)(const char *value, const char *end);
 } debug_keys[] = {
-    {"blockwarn", debug_blockwarn}, {"chaos", debug_chaos},           {"guards", debug_guards},
-    {"preempt", debug_preempt},     {"stackshare", debug_stackshare}, {"threads", debug_threads},
-    {"tick", debug_tick},           {"windows", debug_windows},
+    {"blockwarn", debug_blockwarn},   {"chaos", debug_chaos},
+    {"guards", debug_guards},         {"deadlock", debug_deadlock},
+    {"leaks", debug_leaks},           {"preempt", debug_preempt},
+    {"stackshare", debug_stackshare}, {"stuck", debug_stuck},
+    {"threads", debug_threads},       {"tick", debug_tick},
+    {"windows", debug_windows},
 };
 
 /* One key=value of [s, end); a key alone means 1. */
@@ -171,7 +204,9 @@ void debug_init(void)
     sched.tick = TICK_ANY;
     sched.blockwarn = 0;
     sched.windows_most = 0;
-    sched.stackshare = false;
+    sched.stackshare = sched.leaks = false;
+    set(&sched.deadlock, false);
+    sched.stuck = 0;
     sched.guards_max = 0;
     sys_guard_plain(false);
     const char *s = secure_getenv("WEFT_DEBUG");

@@ -105,18 +105,7 @@ bool report_run(void (*fn)(void *arg, const ArchContext *ctx), void *arg)
 
 /* ---- what is to be said ------------------------------------------------------ */
 
-enum { ENTRIES = 1000, ENTRY_FRAMES = 24 };
-
-typedef struct {
-    uint64_t id;
-    uint64_t count; /* Gs in this entry */
-    int64_t age;    /* ns since it parked; of the first */
-    uintptr_t spawn_pc;
-    uint32_t nframes;
-    uint8_t state, reason;
-    char name[NAME_MAX_LEN + 1];
-    uintptr_t frames[ENTRY_FRAMES];
-} Entry;
+enum { ENTRIES = 1000 };
 
 static struct {
     const ArchContext *here; /* where the reporting thread stands */
@@ -186,6 +175,15 @@ static void entry_backtrace(Entry *e, G *g)
         e->nframes = 0; /* it ran meanwhile */
 }
 
+void report_copy_name(char to[NAME_SHOWN + 1], const G *g)
+{
+    const char *name = name_of(g);
+    size_t i = 0;
+    for (; i < NAME_SHOWN && name[i] != '\0'; i++)
+        to[i] = name[i];
+    to[i] = '\0';
+}
+
 static void entry_fill(Entry *e, G *g)
 {
     e->id = g->id;
@@ -193,11 +191,7 @@ static void entry_fill(Entry *e, G *g)
     e->reason = get(&g->reason);
     e->spawn_pc = (uintptr_t)g->spawn_pc;
     e->age = e->state == G_WAITING ? dump.now - g->since : 0;
-    const char *name = name_of(g);
-    for (size_t i = 0; i < NAME_MAX_LEN; i++) {
-        if ((e->name[i] = name[i]) == '\0')
-            break;
-    }
+    report_copy_name(e->name, g);
     entry_backtrace(e, g);
 }
 
@@ -223,6 +217,15 @@ static void entry_note(Entry *e, G *g)
     }
     atomic_signal_fence(memory_order_seq_cst); /* with the handler in this thread */
     set(&noting, 0);
+}
+
+void report_note(Entry *e, G *g)
+{
+    dump.self = NULL;
+    dump.now = sys_now();
+    note_racy_reads(true);
+    entry_note(e, g);
+    note_racy_reads(false);
 }
 
 static void visit_count(G *g, void *arg)
@@ -258,20 +261,19 @@ static void visit_note(G *g, void *arg)
 
 /* ---- saying it --------------------------------------------------------------- */
 
-static const char *entry_state(const Entry *e)
+const char *report_state(uint8_t state, uint8_t reason)
 {
-    switch (e->state) {
+    switch (state) {
     case G_RUNNING:
-        return e->reason == WHY_SYSCALL ? "syscall" : "running";
+        return reason == WHY_SYSCALL ? "syscall" : "running";
     case G_RUNNABLE:
-        return e->reason == WHY_PREEMPTED ? "runnable, preempted" : "runnable";
+        return reason == WHY_PREEMPTED ? "runnable, preempted" : "runnable";
     default:
-        return e->reason < WHY_MAX && reason_name[e->reason] != NULL ? reason_name[e->reason]
-                                                                     : "waiting";
+        return reason < WHY_MAX && reason_name[reason] != NULL ? reason_name[reason] : "waiting";
     }
 }
 
-static void print_age(Out *o, int64_t age)
+void report_age(Out *o, int64_t age)
 {
     int64_t s = age / 1000000000;
     if (s < 1)
@@ -281,13 +283,13 @@ static void print_age(Out *o, int64_t age)
     out_str(o, s < 120 ? " s" : " min");
 }
 
-static void print_who(Out *o, uint64_t id, const char *name)
+void report_who(Out *o, uint64_t id, const char *name)
 {
     out_str(o, "coroutine ");
     out_dec(o, id);
-    if (name[0] != '\0') {
+    if (name != NULL && name[0] != '\0') {
         out_str(o, " \"");
-        out_strn(o, name, NAME_MAX_LEN);
+        out_strn(o, name, NAME_SHOWN);
         out_str(o, "\"");
     }
 }
@@ -306,13 +308,26 @@ static void print_frames(Out *o, const uintptr_t *frames, uint32_t n, bool first
 }
 
 /* Main's site is the function given to weft_run(), anyone else's a return address in its maker. */
-static void print_spawn(Out *o, uint64_t id, uintptr_t pc)
+void report_spawn(Out *o, uint64_t id, uintptr_t pc, const char *before)
 {
     if (pc == 0)
         return;
-    out_str(o, id == 1 ? "  entered at " : "  created at ");
+    out_str(o, before);
+    out_str(o, id == 1 ? "entered at " : "created at ");
     unwind_print(o, pc, id != 1);
-    out_str(o, "\n");
+}
+
+static void print_spawn(Out *o, uint64_t id, uintptr_t pc)
+{
+    report_spawn(o, id, pc, "  ");
+    if (pc != 0)
+        out_str(o, "\n");
+}
+
+void report_where(Out *o, const Entry *e)
+{
+    print_frames(o, e->frames, e->nframes, true);
+    print_spawn(o, e->id, e->spawn_pc);
 }
 
 static void print_entry(Out *o, const Entry *e)
@@ -322,13 +337,12 @@ static void print_entry(Out *o, const Entry *e)
         out_dec(o, e->count);
         out_str(o, " coroutines, the first: ");
     }
-    print_who(o, e->id, e->name);
+    report_who(o, e->id, e->name);
     out_str(o, " [");
-    out_str(o, entry_state(e));
-    print_age(o, e->age);
+    out_str(o, report_state(e->state, e->reason));
+    report_age(o, e->age);
     out_str(o, "]:\n");
-    print_frames(o, e->frames, e->nframes, true);
-    print_spawn(o, e->id, e->spawn_pc);
+    report_where(o, e);
 }
 
 static void dump_body(void *arg, const ArchContext *here)
@@ -419,7 +433,7 @@ void dump_overflow(G *g, void *addr, void *ucontext)
     Out o;
     out_open(&o, STDERR_FILENO);
     out_str(&o, "weft: stack overflow in ");
-    print_who(&o, g->id, name_of(g));
+    report_who(&o, g->id, name_of(g));
     if (g->spawn_pc != NULL) {
         out_str(&o, ", spawned at ");
         out_hex(&o, (uintptr_t)g->spawn_pc);
@@ -450,11 +464,11 @@ void dump_trespass(const G *g, const G *owner, const void *addr, void *ucontext)
     Out o;
     out_open(&o, STDERR_FILENO);
     out_str(&o, "weft: ");
-    print_who(&o, g->id, name_of(g));
+    report_who(&o, g->id, name_of(g));
     out_str(&o, " touches ");
     out_hex(&o, (uintptr_t)addr);
     out_str(&o, " on the copied stack of parked ");
-    print_who(&o, owner->id, name_of(owner));
+    report_who(&o, owner->id, name_of(owner));
     out_str(&o, ", spawned at ");
     out_hex(&o, (uintptr_t)owner->spawn_pc);
     out_str(&o, "\n");
@@ -486,7 +500,7 @@ static void blocked_body(void *arg, const ArchContext *here)
     Out o;
     out_open(&o, STDERR_FILENO);
     out_str(&o, "weft: ");
-    print_who(&o, b->g->id, name_of(b->g));
+    report_who(&o, b->g->id, name_of(b->g));
     out_str(&o, " blocked its thread for ");
     out_dec(&o, (uint64_t)b->ns / 1000000);
     out_str(&o, " ms");

@@ -28,6 +28,7 @@
  * dump can also hang, on a lock that somebody held when the program failed:
  * the guard ends the process after some seconds.
  */
+#include "cycles.h"
 #include "report.h"
 
 #include <errno.h>
@@ -130,6 +131,8 @@ static _Noreturn void fatal_leave(void)
     /* In a forked child locks may be held for ever, and the Gs are not ours. */
     if (get_acq(&sched.active) && !get(&sched.forked)) {
         fatal_guard(false);
+        if (get(&sched.deadlock))
+            cycles_look(0);
         dump_all(STDERR_FILENO);
     }
     _exit(FATAL_STATUS);

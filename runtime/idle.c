@@ -358,7 +358,7 @@ bool idle_check_deadlock(void)
     int threads = sys_process_threads();
     if (threads < 0)
         return false;
-    if ((uint32_t)threads <= sched.nm - sched.making + SYSTEM_THREADS) {
+    if ((uint32_t)threads <= sched.nm - sched.making + sched.system_threads) {
         lock_release(&sched.lock);
         fatal_deadlock();
     }

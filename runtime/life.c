@@ -20,6 +20,7 @@
  * weft made would be inherited by what the child executes, which could not even be ended by SIGTERM.
  */
 #include "annotate.h"
+#include "census.h"
 #include "copystack.h"
 
 #include <stdlib.h>
@@ -253,12 +254,14 @@ static int run(M *m0)
         set(&g->state, G_RUNNABLE);
         runq_put(m0->p, g);
     }
+    set(&sched.quick, !get(&sched.deadlock));
     atomic_store(&sched.active, true);
     sched_loop(m0);
     preempt_thread_leave(m0);
     if (m0->abandoned) /* in a handler: it will not put the mask back itself */
         pthread_sigmask(SIG_SETMASK, &mask_before, NULL);
     wait_for_others();
+    set(&sched.quick, false);
     atomic_store(&sched.active, false);
     return rc;
 }
@@ -279,12 +282,16 @@ static int run_as_m0(M *m0, uint32_t procs)
         goto no_preempt;
     if ((rc = maker_start()) != 0)
         goto no_maker;
+    if ((rc = census_start()) != 0)
+        goto no_census;
     if ((rc = monitor_start()) != 0)
         goto no_monitor;
 
     rc = run(m0);
 
     monitor_stop();
+    census_stop();
+    census_leaks();
     foreign_cancel_all();
     foreign_wait_all();
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
@@ -297,6 +304,8 @@ static int run_as_m0(M *m0, uint32_t procs)
     signal_fini();
     child_fini();
 no_monitor:
+    census_stop();
+no_census:
     maker_stop();
 no_maker:
     preempt_end();

@@ -85,7 +85,7 @@ void foreign_settle(M *m);
 void foreign_cancel_all(void); /* end of a run: wake those that wait */
 void foreign_wait_all(void);   /* end of a run: until none is inside the runtime */
 
-/* Threads of the process that are not Ms: the monitor, the maker, and TSan's own. */
+/* Threads of the process that are not Ms: the monitor, the maker, and TSan's own; see sched.system_threads. */
 #ifdef WEFT_TSAN
 enum { SYSTEM_THREADS = 3 };
 #else

@@ -19,6 +19,11 @@
  * sets STARVING, in the swap with which it queues again. WOKEN and STARVING are
  * never set together.
  *
+ * READY: lock and unlock may be one swap, READY to READY | LOCKED and back, and nothing else: so it is done in
+ * programs, by constants that are fixed for good (weft.h, "fast paths"). {0} has to earn it: the first lock in a
+ * run sets it, unless the run watches for deadlocks (cycles.c). Without it every lock and unlock comes to
+ * the slow ways here, and is noted there. Waiters of a watched run take it away from mutexes of an earlier one.
+ *
  * Unlock changes the word once and takes the waiter it is going to wake off the
  * count in the same swap; then it uses only the mutex's address, save for a
  * permit left for a waiter that is not in the queue yet, and that waiter cannot
@@ -40,9 +45,16 @@
  */
 #include "sync.h"
 
+#include "cycles.h"
 #include "sema.h"
 
-enum { LOCKED = 1, WOKEN = 2, STARVING = 4, WAITER = 8 };
+enum {
+    LOCKED = WEFT_ABI_LOCKED,
+    WOKEN = 2,
+    STARVING = 4,
+    READY = WEFT_ABI_MUTEX_READY,
+    WAITER = 16
+};
 enum { SPINS = 4, PAUSES = 30 };
 static const int64_t STARVE_NS = 1000000;
 
@@ -51,6 +63,7 @@ typedef struct {
     uint32_t sema;
 } Mutex;
 _Static_assert(sizeof(Mutex) <= sizeof(weft_mutex_t), "weft_mutex_t holds a Mutex");
+_Static_assert(offsetof(Mutex, state) == offsetof(weft_mutex_t, opaque[0]), "ABI note in weft.h");
 
 static inline Mutex *mutex_of(weft_mutex_t *wm)
 {
@@ -61,6 +74,40 @@ static inline bool mutex_swap(Mutex *x, uint32_t *old, uint32_t new)
 {
     return atomic_compare_exchange_strong_explicit(&x->state, old, new, memory_order_acq_rel,
                                                    memory_order_relaxed);
+}
+
+/* The word for who locks, or queues, with READY as it should be. */
+static inline uint32_t mutex_mark(uint32_t old)
+{
+    if (likely(get(&sched.quick)))
+        return old | READY;
+    return cycles_on() ? old & ~(uint32_t)READY : old;
+}
+
+/* It is the caller's now, by a way that is not in line. */
+static inline int mutex_locked(const Mutex *x)
+{
+    if (cycles_on())
+        cycles_note(x, HOLDS_MUTEX);
+    return 0;
+}
+
+/* Lock it if nobody has. */
+static bool mutex_try(Mutex *x, uint32_t old)
+{
+    while (!(old & LOCKED))
+        if (mutex_swap(x, &old, mutex_mark(old) | LOCKED))
+            return mutex_locked(x) == 0;
+    return false;
+}
+
+/* Unlock it if nobody is to be woken for that: old is the word, and afterwards what it was. */
+static bool mutex_let_go(Mutex *x, uint32_t *old)
+{
+    while (*old & LOCKED && !(*old & STARVING) && (*old < WAITER || *old & WOKEN))
+        if (mutex_swap(x, old, *old - LOCKED))
+            return true;
+    return false;
 }
 
 /* Spinning pays if the owner runs on another P and nobody waits for this one. */
@@ -117,7 +164,7 @@ static int mutex_lock_contended(M **m, Mutex *x, int64_t deadline)
     int spins = 0;
     uint32_t old = get(&x->state);
     for (;;) {
-        uint32_t new = awake ? old & ~(uint32_t)WOKEN : old;
+        uint32_t new = mutex_mark(awake ? old & ~(uint32_t)WOKEN : old);
         if (!(old & LOCKED)) {
             if (mutex_swap(x, &old, new | LOCKED))
                 return 0;
@@ -151,20 +198,29 @@ static int mutex_lock_contended(M **m, Mutex *x, int64_t deadline)
     }
 }
 
-static __attribute__((noinline)) int mutex_lock_slow(Mutex *x, int64_t deadline)
+/* old: the word as it was a moment ago. */
+static __attribute__((noinline)) int mutex_lock_slow(Mutex *x, uint32_t old, int64_t deadline)
 {
+    if (mutex_try(x, old))
+        return 0;
     M *m = rt_enter();
     if (m == NULL)
         return rt_no_m();
     window_refuse(m, x, "weft_mutex_t");
     m = chaos_yield(m, 4);
+    CycleWait *wait = cycles_wait(m, x, WHY_MUTEX, deadline);
     int rc = mutex_lock_contended(&m, x, deadline);
+    cycles_waited(wait);
     rt_leave(m);
-    return rc;
+    return rc == 0 ? mutex_locked(x) : rc;
 }
 
 static __attribute__((noinline)) int mutex_unlock_slow(Mutex *x, uint32_t old)
 {
+    if (cycles_on())
+        cycles_forget(x, HOLDS_MUTEX); /* now: afterwards it would be the next owner's */
+    if (mutex_let_go(x, &old))
+        return 0;
     M *m = rt_enter(); /* before the swap: after it there is no way back */
     if (m == NULL)
         return rt_no_m();
@@ -191,36 +247,29 @@ static __attribute__((noinline)) int mutex_unlock_slow(Mutex *x, uint32_t old)
 int weft_mutex_lock_until(weft_mutex_t *wm, int64_t deadline)
 {
     Mutex *x = mutex_of(wm);
-    uint32_t old = 0;
-    if (likely(atomic_compare_exchange_strong_explicit(&x->state, &old, LOCKED,
+    uint32_t old = READY;
+    if (unlikely(x == NULL))
+        return -EINVAL;
+    if (likely(atomic_compare_exchange_strong_explicit(&x->state, &old, READY | LOCKED,
                                                        memory_order_acquire, /* pairs with unlock */
                                                        memory_order_relaxed)))
         return 0;
-    return mutex_lock_slow(x, deadline);
+    return mutex_lock_slow(x, old, deadline);
 }
 
-int weft_mutex_lock(weft_mutex_t *wm)
+/* ---- what weft_mutex_lock() and others, in weft.h, leave to do ---- */
+
+int weft_slow_mutex_lock(weft_mutex_t *wm, uint32_t old)
 {
-    return weft_mutex_lock_until(wm, 0);
+    return mutex_lock_slow(mutex_of(wm), old, 0);
 }
 
-int weft_mutex_trylock(weft_mutex_t *wm)
+int weft_slow_mutex_trylock(weft_mutex_t *wm, uint32_t old)
 {
-    Mutex *x = mutex_of(wm);
-    uint32_t old = get(&x->state);
-    while (!(old & LOCKED))
-        if (mutex_swap(x, &old, old | LOCKED))
-            return 0;
-    return -EBUSY;
+    return mutex_try(mutex_of(wm), old) ? 0 : -EBUSY;
 }
 
-int weft_mutex_unlock(weft_mutex_t *wm)
+int weft_slow_mutex_unlock(weft_mutex_t *wm, uint32_t old)
 {
-    Mutex *x = mutex_of(wm);
-    uint32_t old = LOCKED;
-    if (likely(atomic_compare_exchange_strong_explicit(&x->state, &old, 0,
-                                                       memory_order_release, /* pairs with lock */
-                                                       memory_order_relaxed)))
-        return 0;
-    return mutex_unlock_slow(x, old);
+    return mutex_unlock_slow(mutex_of(wm), old);
 }

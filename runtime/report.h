@@ -45,6 +45,28 @@ void unwind_print(Out *o, uintptr_t pc, bool call);
  * time: waits up to a second for another report, then returns false without having run fn. */
 bool report_run(void (*fn)(void *arg, const ArchContext *ctx), void *arg);
 
+/* What is said of one coroutine. The rest is for who has the report stack. */
+enum { ENTRY_FRAMES = 24, NAME_SHOWN = 31 };
+typedef struct {
+    uint64_t id;
+    uint64_t count; /* Gs in this entry */
+    int64_t age;    /* ns since it parked; of the first */
+    uintptr_t spawn_pc;
+    uint32_t nframes;
+    uint8_t state, reason;
+    char name[NAME_SHOWN + 1];
+    uintptr_t frames[ENTRY_FRAMES];
+} Entry;
+/* g as it is now. It may run, end, and be gone from memory meanwhile: then *e is as far as it got */
+void report_note(Entry *e, G *g);
+void report_copy_name(char to[NAME_SHOWN + 1], const G *g);
+const char *report_state(uint8_t state, uint8_t reason);
+void report_who(Out *o, uint64_t id, const char *name);
+void report_age(Out *o, int64_t age); /* ", 3 s", from a second on */
+/* "created at ...", after `before`; nothing if pc is 0 */
+void report_spawn(Out *o, uint64_t id, uintptr_t pc, const char *before);
+void report_where(Out *o, const Entry *e); /* backtrace and spawn site, in lines of their own */
+
 /* ---- fatal.c ---- */
 /* The process is dying: should the report crash or take longer than some
  * seconds, end it as announced: with status 2, or by SIGSEGV. */

@@ -25,6 +25,7 @@
 #include "config.h"
 
 #define WEFT_KEEP_ERRNO
+#define WEFT_NO_INLINE /* fast.c */
 #include "weft.h"
 
 #include <stdatomic.h>
@@ -465,6 +466,11 @@ struct Sched {
     bool storm;                       /* (c) WEFT_DEBUG=preempt=<us>: each tick ends the slice */
     int64_t blockwarn;                /* (c) ns, 0: off: WEFT_DEBUG=blockwarn=<ms> */
     bool threads;                     /* (c) WEFT_DEBUG=threads=1: each coroutine pins its thread */
+    bool leaks;                       /* (c) WEFT_DEBUG=leaks */
+    int64_t stuck;                    /* (c) ns, 0: off: WEFT_DEBUG=stuck=<ms> */
+    _Atomic bool deadlock;            /* (a) WEFT_DEBUG=deadlock: cycles.c; changes between runs */
+    _Atomic bool quick;               /* (a) a run that is not watched so: locks may get READY */
+    uint32_t system_threads;          /* (c) threads of weft's that are not Ms */
     long guards_max;                  /* (c) 0: what the system allows: WEFT_DEBUG=guards=<n> */
     int signo;                        /* (c) of the tick */
     _Atomic uint64_t chaos;           /* (a) seed, 0: off; changes between runs */

@@ -19,6 +19,10 @@
  *     of them in the queue.
  * A writer that leaves for its deadline lets in those who wait for it, as its unlock would.
  *
+ * READY: readers may enter and leave by one swap of a number of readers and READY, and nothing else: so it is
+ * done in programs (weft.h, "fast paths"). {0} has to earn it, as a mutex does (mutex.c), from the first reader or
+ * writer of a run that does not watch for deadlocks (cycles.c).
+ *
  * Order: swaps that enter are acquire and pair with those that leave, release, of writers and of
  * readers; a grant is ordered by the lot's lock and the wake-up.
  *
@@ -28,15 +32,23 @@
  */
 #include "sync.h"
 
+#include "cycles.h"
 #include "lot.h"
 
-enum { WRITER = 1, QUEUED = 2, READER = 4 };
+enum {
+    WRITER = WEFT_ABI_WRITER,
+    QUEUED = 2,
+    READY = WEFT_ABI_RWMUTEX_READY,
+    READER = WEFT_ABI_READER
+};
 
 typedef struct {
-    weft_mutex_t writers;
+    weft_mutex_t writers; /* first: cycles.h */
     _Atomic uint32_t state;
 } RWMutex;
 _Static_assert(sizeof(RWMutex) <= sizeof(weft_rwmutex_t), "weft_rwmutex_t holds a RWMutex");
+_Static_assert(offsetof(RWMutex, state) == offsetof(weft_rwmutex_t, opaque[2]),
+               "ABI note in weft.h");
 
 static inline RWMutex *rw_of(weft_rwmutex_t *rw)
 {
@@ -47,6 +59,14 @@ static inline bool rw_swap(RWMutex *x, uint32_t *old, uint32_t new)
 {
     return atomic_compare_exchange_weak_explicit(&x->state, old, new, memory_order_acq_rel,
                                                  memory_order_relaxed);
+}
+
+/* The word with READY as it should be. */
+static inline uint32_t rw_mark(uint32_t old)
+{
+    if (likely(get(&sched.quick)))
+        return old | READY;
+    return cycles_on() ? old & ~(uint32_t)READY : old;
 }
 
 /* Locked. The writer is gone, or gives up: all readers that wait for it enter. */
@@ -64,13 +84,29 @@ static GList rw_let_in(Lot *lot, RWMutex *x)
 
 /* ---- readers ---- */
 
+/* Not in the program, but at once. */
+static __attribute__((noinline)) bool rw_enter_marked(RWMutex *x)
+{
+    uint32_t old = get(&x->state);
+    while (!(old & WRITER) && old < UINT32_MAX - READER)
+        if (rw_swap(x, &old, rw_mark(old) + READER)) {
+            if (cycles_on())
+                cycles_note(x, HOLDS_READ);
+            return true;
+        }
+    return false;
+}
+
 static __attribute__((noinline)) int rw_rlock_slow(RWMutex *x, int64_t deadline)
 {
+    if (rw_enter_marked(x))
+        return 0;
     M *m = rt_enter();
     if (m == NULL)
         return rt_no_m();
     window_refuse(m, x, "weft_rwmutex_t");
     m = chaos_yield(m, 4);
+    CycleWait *wait = cycles_wait(m, x, WHY_RLOCK, deadline);
     Lot *lot = lot_lock(m, x);
     int rc = sync_may_wait(deadline);
     for (uint32_t old = get(&x->state);;) {
@@ -93,40 +129,35 @@ static __attribute__((noinline)) int rw_rlock_slow(RWMutex *x, int64_t deadline)
             lot_unlock(lot);
         break;
     }
+    cycles_waited(wait);
+    if (rc == 0 && cycles_on())
+        cycles_note(x, HOLDS_READ);
     rt_leave(m);
     return rc;
 }
 
-/* The first try guesses that nobody is in it: a load before it would cost as much as the guess saves. */
-static inline bool rw_enter(RWMutex *x)
-{
-    uint32_t old = 0;
-    do
-        if (likely(rw_swap(x, &old, old + READER)))
-            return true;
-    while (likely(!(old & WRITER) && old < UINT32_MAX - READER));
-    return false;
-}
-
 int weft_rwmutex_rlock_until(weft_rwmutex_t *rw, int64_t deadline)
 {
-    RWMutex *x = rw_of(rw);
-    return likely(rw_enter(x)) ? 0 : rw_rlock_slow(x, deadline);
-}
-
-int weft_rwmutex_rlock(weft_rwmutex_t *rw)
-{
-    return weft_rwmutex_rlock_until(rw, 0);
+    if (unlikely(rw == NULL))
+        return -EINVAL;
+    return rw_rlock_slow(rw_of(rw), deadline);
 }
 
 int weft_rwmutex_tryrlock(weft_rwmutex_t *rw)
 {
-    return rw_enter(rw_of(rw)) ? 0 : -EBUSY;
+    if (unlikely(rw == NULL))
+        return -EINVAL;
+    return rw_enter_marked(rw_of(rw)) ? 0 : -EBUSY;
 }
 
 /* A writer waits, or is about to: the last one lets it in. */
 static __attribute__((noinline)) int rw_runlock_slow(RWMutex *x)
 {
+    if (cycles_on())
+        cycles_forget(x, HOLDS_READ); /* now: nobody else's can be meant yet */
+    for (uint32_t leave = get(&x->state); !(leave & WRITER) && leave >= READER;)
+        if (rw_swap(x, &leave, leave - READER))
+            return 0;
     M *m = rt_enter(); /* before the change: after it there is no way back */
     if (m == NULL)
         return rt_no_m();
@@ -150,15 +181,10 @@ static __attribute__((noinline)) int rw_runlock_slow(RWMutex *x)
     return 0;
 }
 
-int weft_rwmutex_runlock(weft_rwmutex_t *rw)
+/* What weft_rwmutex_runlock(), weft.h, leaves to do. */
+int weft_slow_rwmutex_runlock(weft_rwmutex_t *rw)
 {
-    RWMutex *x = rw_of(rw);
-    uint32_t old = READER; /* a guess, as in rw_enter() */
-    do
-        if (likely(rw_swap(x, &old, old - READER)))
-            return 0;
-    while (likely(!(old & WRITER) && old >= READER));
-    return rw_runlock_slow(x);
+    return rw_runlock_slow(rw_of(rw));
 }
 
 /* ---- writers ---- */
@@ -175,6 +201,7 @@ static __attribute__((noinline)) int rw_await_readers(RWMutex *x, int64_t deadli
     window_refuse(m, x, "weft_rwmutex_t");
     m = chaos_yield(m, 4);
     GList ready = {NULL, NULL};
+    CycleWait *wait = cycles_wait(m, x, WHY_RWLOCK, deadline);
     Lot *lot = lot_lock(m, x);
     int rc = 0;
     if (get_acq(&x->state) >= READER && (rc = sync_may_wait(deadline)) == 0) {
@@ -190,15 +217,24 @@ static __attribute__((noinline)) int rw_await_readers(RWMutex *x, int64_t deadli
         ready = rw_let_in(lot, x);
     if (lot != NULL)
         lot_unlock(lot);
+    cycles_waited(wait);
     sched_ready_list(m, ready.head);
     rt_leave(m);
     return rc;
 }
 
+/* The mutex is the caller's, in a run that watches, or in none. */
+static __attribute__((noinline)) uint32_t rw_mark_writer(const RWMutex *x)
+{
+    if (cycles_on())
+        cycles_note(x, HOLDS_WRITE);
+    return WRITER;
+}
+
 int weft_rwmutex_lock_until(weft_rwmutex_t *rw, int64_t deadline)
 {
     RWMutex *x = rw_of(rw);
-    int rc = sync_attach();
+    int rc = x != NULL ? sync_attach() : -EINVAL;
     if (unlikely(rc != 0) || unlikely((rc = weft_mutex_lock_until(&x->writers, deadline)) != 0))
         return rc;
     if (unlikely(deadline != 0 && get(&x->state) >= READER &&
@@ -206,7 +242,8 @@ int weft_rwmutex_lock_until(weft_rwmutex_t *rw, int64_t deadline)
         weft_mutex_unlock(&x->writers); /* no reader has noticed */
         return rc;
     }
-    uint32_t old = atomic_fetch_or_explicit(&x->state, WRITER, memory_order_acquire);
+    uint32_t mark = likely(get(&sched.quick)) ? WRITER | READY : rw_mark_writer(x);
+    uint32_t old = atomic_fetch_or_explicit(&x->state, mark, memory_order_acquire);
     if (likely(old < READER))
         return 0;
     rc = rw_await_readers(x, deadline);
@@ -223,21 +260,26 @@ int weft_rwmutex_lock(weft_rwmutex_t *rw)
 int weft_rwmutex_trylock(weft_rwmutex_t *rw)
 {
     RWMutex *x = rw_of(rw);
-    uint32_t old = 0;
-    int rc = sync_attach();
+    int rc = x != NULL ? sync_attach() : -EINVAL;
     if (unlikely(rc != 0))
         return rc;
     if (weft_mutex_trylock(&x->writers) != 0)
         return -EBUSY;
-    if (atomic_compare_exchange_strong_explicit(&x->state, &old, WRITER, memory_order_acquire,
-                                                memory_order_relaxed))
-        return 0;
+    if (unlikely(!get(&sched.quick)))
+        (void)rw_mark_writer(x);
+    for (uint32_t old = get(&x->state); old < READER;)
+        if (rw_swap(x, &old, rw_mark(old) | WRITER))
+            return 0;
     weft_mutex_unlock(&x->writers);
     return -EBUSY;
 }
 
 static __attribute__((noinline)) int rw_unlock_slow(RWMutex *x)
 {
+    uint32_t alone = WRITER;
+    if (atomic_compare_exchange_strong_explicit(&x->state, &alone, 0, memory_order_release,
+                                                memory_order_relaxed))
+        return 0;
     M *m = rt_enter();
     if (m == NULL)
         return rt_no_m();
@@ -258,12 +300,12 @@ static __attribute__((noinline)) int rw_unlock_slow(RWMutex *x)
 int weft_rwmutex_unlock(weft_rwmutex_t *rw)
 {
     RWMutex *x = rw_of(rw);
-    uint32_t old = WRITER;
-    int rc = sync_attach();
+    uint32_t old = READY | WRITER;
+    int rc = x != NULL ? sync_attach() : -EINVAL;
     if (unlikely(rc != 0))
         return rc;
-    if (unlikely(!atomic_compare_exchange_strong_explicit(&x->state, &old, 0, memory_order_release,
-                                                          memory_order_relaxed))) {
+    if (unlikely(!atomic_compare_exchange_strong_explicit(
+            &x->state, &old, READY, memory_order_release, memory_order_relaxed))) {
         rc = rw_unlock_slow(x);
         if (unlikely(rc != 0))
             return rc;

@@ -236,6 +236,8 @@ static Listener *take_out(M *m, const weft_chan_t *c)
 
 int weft_signal_stop(weft_chan_t *c)
 {
+    if (c == NULL)
+        return -EINVAL;
     M *m = rt_enter();
     if (m == NULL)
         return rt_no_m();

@@ -25,12 +25,14 @@ typedef struct {
     struct iovec first; /* the first piece alone, cut */
 } Pieces;
 
-/* Those that fit, and touch them. Their total; -EINVAL. */
+/* Those that fit, and touch them. Their total; -EINVAL, -EFAULT. */
 static ssize_t pieces_take(Pieces *p, const struct iovec *iov, int n)
 {
     size_t total = 0;
     if (n < 0 || n > IOV_MAX)
         return -EINVAL;
+    if (n > 0 && iov == NULL)
+        return -EFAULT;
     *p = (Pieces){.iov = iov};
     while (p->n < n && iov[p->n].iov_len <= IO_MOST - total) {
         io_touch(iov[p->n].iov_base, iov[p->n].iov_len);

@@ -17,13 +17,14 @@
 
 #include "lot.h"
 
-enum { QUEUED = 1, UNIT = 2 };
+enum { QUEUED = WEFT_ABI_QUEUED, UNIT = WEFT_ABI_UNIT };
 static const uint64_t MOST = INT64_MAX; /* units */
 
 typedef struct {
     _Atomic uint64_t state;
 } Semaphore;
 _Static_assert(sizeof(Semaphore) <= sizeof(weft_sem_t), "weft_sem_t holds a Semaphore");
+_Static_assert(offsetof(Semaphore, state) == offsetof(weft_sem_t, opaque[0]), "ABI note in weft.h");
 
 static inline Semaphore *sem_of(weft_sem_t *s)
 {
@@ -64,7 +65,7 @@ static GList sem_give(M *m, Lot *lot, Semaphore *x, uint64_t units)
 
 int weft_sem_init(weft_sem_t *s, int64_t n)
 {
-    if (n < 0)
+    if (s == NULL || n < 0)
         return -EINVAL;
     set(&sem_of(s)->state, (uint64_t)n * UNIT);
     return 0;
@@ -113,27 +114,17 @@ static __attribute__((noinline)) int sem_acquire_slow(Semaphore *x, uint64_t n, 
 
 int weft_sem_acquire_until(weft_sem_t *s, int64_t n, int64_t deadline)
 {
-    if (unlikely(n < 0))
+    if (unlikely(s == NULL || n < 0))
         return -EINVAL;
     if (likely(sem_take(sem_of(s), (uint64_t)n)))
         return 0;
     return sem_acquire_slow(sem_of(s), (uint64_t)n, deadline);
 }
 
-int weft_sem_acquire(weft_sem_t *s, int64_t n)
+int weft_slow_sem_release(weft_sem_t *s, int64_t units)
 {
-    return weft_sem_acquire_until(s, n, 0);
-}
-
-int weft_sem_try_acquire(weft_sem_t *s, int64_t n)
-{
-    if (unlikely(n < 0))
-        return -EINVAL;
-    return sem_take(sem_of(s), (uint64_t)n) ? 0 : -EBUSY;
-}
-
-static __attribute__((noinline)) int sem_release_slow(Semaphore *x, uint64_t n)
-{
+    Semaphore *x = sem_of(s);
+    uint64_t n = (uint64_t)units;
     M *m = rt_enter(); /* before the change: after it there is no way back */
     if (m == NULL)
         return rt_no_m();
@@ -150,16 +141,4 @@ static __attribute__((noinline)) int sem_release_slow(Semaphore *x, uint64_t n)
     sched_ready_list(m, ready.head);
     rt_leave(m);
     return rc;
-}
-
-int weft_sem_release(weft_sem_t *s, int64_t n)
-{
-    Semaphore *x = sem_of(s);
-    if (unlikely(n < 0))
-        return -EINVAL;
-    uint64_t old = get(&x->state);
-    while (likely(!(old & QUEUED) && (uint64_t)n <= MOST - old / UNIT))
-        if (likely(sem_swap(x, &old, old + (uint64_t)n * UNIT)))
-            return 0;
-    return sem_release_slow(x, (uint64_t)n);
 }

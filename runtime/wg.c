@@ -22,6 +22,7 @@ typedef struct {
     uint32_t sema;
 } WaitGroup;
 _Static_assert(sizeof(WaitGroup) <= sizeof(weft_wg_t), "weft_wg_t holds a WaitGroup");
+_Static_assert(offsetof(WaitGroup, state) == offsetof(weft_wg_t, opaque[0]), "ABI note in weft.h");
 
 static inline WaitGroup *wg_of(weft_wg_t *wg)
 {
@@ -36,16 +37,21 @@ static inline int32_t wg_counter(uint64_t state)
 /* The words say what they cannot. */
 static _Noreturn void wg_misused(const WaitGroup *g, const char *how)
 {
+    (void)sync_attach(); /* a foreign thread's first call: it is to be seen in the dump */
     window_refuse(arch_self(), g, "weft_wg_t");
     fatal("sync: %s", how);
 }
 
-/* The counter has come to zero and waiters sleep: nobody else may change it now. */
-static int wg_wake(WaitGroup *g, uint64_t state)
+/* The counter has come to zero and waiters sleep: nobody else may change it now. Without an M, in a foreign
+ * thread's first call, the add of n is taken back: they wait on. (Who comes for the first time meanwhile
+ * may return: what it waits for was done.) */
+static int wg_wake(WaitGroup *g, int n, uint64_t state)
 {
     M *m = rt_enter();
-    if (m == NULL) /* a weft thread never gets here; a foreign one is attached by add */
+    if (unlikely(m == NULL)) {
+        atomic_fetch_sub_explicit(&g->state, (uint64_t)(uint32_t)n << 32, memory_order_relaxed);
         return rt_no_m();
+    }
     window_refuse(m, g, "weft_wg_t");
     sync_dawdle(m);
     if (!atomic_compare_exchange_strong_explicit(&g->state, &state, 0, memory_order_relaxed,
@@ -56,17 +62,10 @@ static int wg_wake(WaitGroup *g, uint64_t state)
     return 0;
 }
 
-int weft_wg_add(weft_wg_t *wg, int n)
+/* The add itself is weft_wg_add(), weft.h. */
+int weft_slow_wg_add(weft_wg_t *wg, int n, uint64_t state)
 {
     WaitGroup *g = wg_of(wg);
-    if (unlikely(arch_self() == NULL)) {
-        M *m = rt_enter(); /* a foreign thread's first call: may fail only now */
-        if (m == NULL)
-            return rt_no_m();
-        rt_leave(m);
-    }
-    uint64_t add = (uint64_t)(uint32_t)n << 32;
-    uint64_t state = atomic_fetch_add_explicit(&g->state, add, memory_order_acq_rel) + add;
     int32_t counter = wg_counter(state);
     uint32_t waiters = (uint32_t)state;
     if (unlikely(counter < 0))
@@ -75,30 +74,31 @@ int weft_wg_add(weft_wg_t *wg, int n)
         wg_misused(g, "WaitGroup misuse: Add called concurrently with Wait");
     if (counter > 0 || waiters == 0)
         return 0;
-    return wg_wake(g, state);
+    return wg_wake(g, n, state);
 }
 
-int weft_wg_done(weft_wg_t *wg)
+/* Our wait was ended. True: we are off the count; false: it is over. The counter may be zero, and no permit there
+ * yet: who has brought it there may have been stopped in between, on our processor, or will take it back
+ * (wg_wake()). So it gets its turn. */
+static bool wg_withdraw(M **m, WaitGroup *g)
 {
-    return weft_wg_add(wg, -1);
-}
-
-/* Our wait was ended. True: we are off the count; false: it is over. */
-static bool wg_withdraw(M *m, WaitGroup *g)
-{
-    uint64_t state = get(&g->state);
-    while ((uint32_t)state > 0 && wg_counter(state) != 0)
-        if (atomic_compare_exchange_strong(&g->state, &state, state - 1))
-            return true;
-    while (!sema_collect(m, &g->sema))
-        sys_yield();
+    while (!sema_collect(*m, &g->sema)) {
+        uint64_t state = get(&g->state);
+        while ((uint32_t)state > 0 && wg_counter(state) != 0)
+            if (atomic_compare_exchange_strong(&g->state, &state, state - 1))
+                return true;
+        if ((*m)->p != NULL)
+            *m = sched_yield_to_others(*m);
+        else
+            sys_yield();
+    }
     return false;
 }
 
 static int wg_sleep(M **m, WaitGroup *g, int64_t deadline)
 {
     int rc = sema_acquire(m, &g->sema, false, WHY_WG, deadline);
-    if (unlikely(rc < 0) && wg_withdraw(*m, g))
+    if (unlikely(rc < 0) && wg_withdraw(m, g))
         return rc;
     if (unlikely(get(&g->state) != 0))
         fatal("sync: WaitGroup is reused before previous Wait has returned");
@@ -108,6 +108,8 @@ static int wg_sleep(M **m, WaitGroup *g, int64_t deadline)
 int weft_wg_wait_until(weft_wg_t *wg, int64_t deadline)
 {
     WaitGroup *g = wg_of(wg);
+    if (unlikely(g == NULL))
+        return -EINVAL;
     uint64_t state = get_acq(&g->state); /* pairs with add */
     if (wg_counter(state) == 0)
         return 0;
@@ -130,15 +132,10 @@ out:
     return rc;
 }
 
-int weft_wg_wait(weft_wg_t *wg)
-{
-    return weft_wg_wait_until(wg, 0);
-}
-
 int weft_wg_go(weft_wg_t *wg, void (*fn)(void *), void *arg)
 {
     G *g;
-    if (fn == NULL)
+    if (wg == NULL || fn == NULL)
         return -EINVAL;
     M *m = rt_enter();
     if (m == NULL)

@@ -15,6 +15,15 @@ static weft_wg_t wg;
 static atomic_int inside, readers_most, order;
 static int plain;
 
+/* As at first, save that it may be locked in line. */
+static bool unused(const weft_rwmutex_t *x)
+{
+    weft_rwmutex_t zero = {{0}}, it = *x;
+    it.opaque[0] &= ~(uint32_t)WEFT_ABI_MUTEX_READY;
+    it.opaque[2] &= ~(uint32_t)WEFT_ABI_RWMUTEX_READY;
+    return memcmp(&it, &zero, sizeof it) == 0;
+}
+
 static void reset(void)
 {
     memset(&rw, 0, sizeof rw);
@@ -40,8 +49,7 @@ static void table_body(void)
         OK(weft_rwmutex_runlock(&rw) == 0);
     OK(weft_rwmutex_lock(&rw) == 0);
     OK(weft_rwmutex_unlock(&rw) == 0);
-    weft_rwmutex_t zero = {{0}};
-    OK(memcmp(&rw, &zero, sizeof rw) == 0);
+    OK(unused(&rw));
 }
 
 /* Go: TestParallelReaders. n readers are in it at a time, and each waits for all others there. */
@@ -297,8 +305,7 @@ static void reader_gives_up_body(void)
     OK(weft_rwmutex_unlock(&rw) == 0);
     OK(weft_wg_wait(&wg) == 0);
     EQ(reader, 0);
-    weft_rwmutex_t zero = {{0}};
-    OK(memcmp(&rw, &zero, sizeof rw) == 0);
+    OK(unused(&rw));
 }
 
 /* ---- threads that are not weft's --------------------------------------------------------------- */

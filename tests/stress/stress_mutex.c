@@ -141,7 +141,8 @@ static int entry(void *arg)
         pthread_join(th[i], NULL);
     uint64_t sum = 0;
     for (int i = 0; i < CELLS; i++) {
-        OK(cells[i].mx.opaque[0] == 0 && cells[i].mx.opaque[1] == 0);
+        OK((cells[i].mx.opaque[0] & ~(uint32_t)WEFT_ABI_MUTEX_READY) == 0 &&
+           cells[i].mx.opaque[1] == 0);
         OK(cells[i].a == cells[i].b);
         sum += cells[i].a;
     }
