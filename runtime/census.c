@@ -23,6 +23,10 @@
  * timeout. It stores census.idle and then reads cycles_waiting(); who notes a wait counts it and then
  * reads census.idle (census_wake). Both are sequentially consistent: one sees the other.
  *
+ * How long. A coroutine's time of parking is its P's coarse clock, which may be seconds behind where little
+ * is switched. For stuck and leaks each switch sets it (ATT_CLOCK): it is right but for the time that
+ * the coroutine ran before it parked.
+ *
  * Each wait once: those that were told in the last round are kept in a set, by id and time of parking;
  * who is still there in this round is not told again. The coarse time of parking may be the same for
  * two waits of a coroutine in a row: these count as one.

@@ -24,6 +24,11 @@
  * ABI); the owner in the object (no room in 8 bytes, and who "I" am costs three loads in line);
  * a list of locks in each G (an unlock by somebody else would have to find whose list it is in).
  *
+ *   Cost, by callgrind, of a lock and an unlock through the functions, in instructions: mutex 30 as before,
+ * 196 watched; rlock and runlock 35 as before, 238; lock and unlock for writing 99 (90 before), 335. A watched
+ * pair has five locked instructions instead of two. A round reads 2 MiB, twice a second, and only while
+ * somebody waits for a lock.
+ *
  * The tables are fixed: 1 MiB and 1.5 MiB that are touched only when the switch is on, no allocation,
  * no lock. An entry lies within WAYS of the place its key hashes to; where there is no room nothing is noted, and
  * a cycle through it is not found. So an rwmutex shows WAYS readers at most. A runlock by somebody

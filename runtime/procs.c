@@ -29,8 +29,8 @@ static P *procs_new(void)
     set(&p->spared_tick, UINT32_MAX);
     set(&p->state, P_DEAD);
     p->spare = true;
-    if (get(&sched.chaos) != 0)
-        set(&p->attention, ATT_CHAOS);
+    set(&p->attention, (get(&sched.chaos) != 0 ? ATT_CHAOS : 0u) |
+                           (sched.stuck != 0 || sched.leaks ? ATT_CLOCK : 0u));
     timer_init(NULL, &p->timers);
     return p;
 }

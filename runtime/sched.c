@@ -95,6 +95,8 @@ static G *pick(M *m, P *p)
     set(&p->tick, tick);
     if (unlikely(get(&p->attention) != 0)) {
         uint32_t bits = get(&p->attention);
+        if (bits & ATT_CLOCK)
+            p->now = sys_now();
         if (bits & (ATT_STOP | ATT_PROCS))
             return &m->g0;
         if (bits & ATT_HOG && (g = pick_hog(p)) != NULL)
