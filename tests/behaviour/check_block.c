@@ -402,6 +402,8 @@ END_TEST
 
 /* ---- bounded threads --------------------------------------------------------------------------- */
 
+/* Go: TestThreadExhaustion, whose programs die at the bound. Here coroutines wait for a thread. */
+
 enum { MANY = 500, BOUND = 16 };
 static _Atomic int done_n;
 static _Atomic bool sampling;

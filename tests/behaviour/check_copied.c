@@ -183,6 +183,9 @@ END_TEST
 
 /* ---- what goes to others ---------------------------------------------------------------------- */
 
+/* Go: TestShrinkStackDuringBlockedSend, TestNoShrinkStackWhileParking. What is sent from a stack, or received on one, while
+ * that is somewhere else, and while it is on its way there. */
+
 enum { ELEM_MOST = 65535, ROUNDS = 20 };
 static const size_t ELEMS[] = {1, 8, 9, 4096, ELEM_MOST};
 static size_t elem;
@@ -249,6 +252,7 @@ typedef struct {
 } Wide;
 static weft_chan_t *narrow, *wide, *quit;
 
+/* Go: TestSelectStackAdjust. */
 static void selector(void *arg)
 {
     uint64_t n, sum = 0;

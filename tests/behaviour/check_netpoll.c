@@ -505,7 +505,7 @@ START_TEST(foreign)
 END_TEST
 
 /* The runtime sleeps altogether, main in a channel; a thread waits for a
- * descriptor, and nobody but the kernel makes it ready: some M must poll. */
+ * descriptor, and nobody but the kernel makes it ready: some M must poll. Go: TestNetpollBreak. */
 static weft_chan_t *finish;
 
 static void *foreign_alone(void *arg)

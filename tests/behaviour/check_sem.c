@@ -53,7 +53,7 @@ static void bad_body(void)
     OK(weft_sem_release(&sem, INT64_MAX) == -EOVERFLOW);
 }
 
-/* Go: TestWeighted, HammerWeighted. Never more than there are. */
+/* Go: TestWeighted, HammerWeighted; TestSemaphore. Never more than there are. */
 enum { UNITS = 7 };
 
 static void hammer(void *arg)

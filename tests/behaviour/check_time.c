@@ -266,7 +266,7 @@ START_TEST(earlier)
 }
 END_TEST
 
-/* The same with nobody running: the poller must hear of the earlier deadline. */
+/* The same with nobody running: the poller must hear of the earlier deadline. Go: TestNetpollBreak. */
 static weft_chan_t *pulled;
 
 static void pull(void *arg)

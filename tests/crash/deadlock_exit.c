@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Main leaves by weft_exit(), the other one goes on to its end: then there is nobody left. */
+ * Main leaves by weft_exit(), the other one goes on to its end: then there is nobody left.
+ * Go: TestGoexitDeadlock, TestGoexitCrash */
 #include <weft.h>
 
 #include <stdio.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Pinned coroutines do not hide a deadlock, nor do threads that once held a busy
- * one in its handler. */
+ * one in its handler.
+ * Go: TestLockedDeadlock, TestLockedDeadlock2 */
 #include <weft.h>
 
 #include <stdatomic.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * overflow.c: a coroutine recurses beyond its stack_max.
+ * overflow.c: a coroutine recurses beyond its stack_max. Go: TestStackOverflow.
  */
 #include "overflow.h"
 

@@ -325,6 +325,8 @@ END_TEST
 
 /* ---- from another thread -------------------------------------------------------- */
 
+/* Go: TestSignalM. A signal comes to the thread it was meant for. */
+
 START_TEST(test_poke)
 {
     Ticked *t[2];
