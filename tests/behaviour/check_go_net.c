@@ -188,6 +188,7 @@ static void use(void *arg)
         default:
             rc = weft_poll_fd(pair_of[0], WEFT_READ, from_now(US));
             rc = rc == -ETIMEDOUT ? 1 : rc;
+            weft_yield(); /* it may be ready all the time */
             break;
         }
         users++;

@@ -144,17 +144,18 @@ END_TEST
 
 /* Go has a profile of what blocked and for how long. Here it is the dump that shows each of these, with its reason and
  * its stack, while it is blocked. */
-static weft_id_t main_id;
+static weft_id_t first_id;
 static int ends[2];
+static weft_chan_t *to_recv, *to_send, *to_select; /* they must not meet */
 
 static void in_recv(void)
 {
-    weft_recv(chan, NULL);
+    weft_recv(to_recv, NULL);
 }
 
 static void in_send(void)
 {
-    weft_send(chan, NULL);
+    weft_send(to_send, NULL);
 }
 
 static void in_nil_recv(void)
@@ -170,7 +171,7 @@ static void in_nil_send(void)
 static void in_select(void)
 {
     weft_case_t c[] = {{.op = WEFT_RECV}, {.op = WEFT_SEND}};
-    c[0].chan = c[1].chan = chan;
+    c[0].chan = c[1].chan = to_select;
     weft_select(c, 2, 0);
 }
 
@@ -217,7 +218,7 @@ static void in_wg(void)
 
 static void in_join(void)
 {
-    weft_join(main_id, 0);
+    weft_join(first_id, 0);
 }
 
 static void in_read(void)
@@ -231,7 +232,6 @@ typedef struct {
     const char *name, *reason;
 } Blocked;
 
-/* Each with a channel of its own: they must not meet. */
 static const Blocked BLOCKED[] = {
     {in_recv, "recv", "chan receive"},
     {in_send, "send", "chan send"},
@@ -287,15 +287,16 @@ static void blocked_body(void)
 {
     int64_t late = weft_now() + 20 * SEC;
     size_t len;
-    main_id = weft_id();
     EQ(pipe(ends), 0);
+    to_recv = weft_chan_make(0, 0);
+    to_send = weft_chan_make(0, 0);
+    to_select = weft_chan_make(0, 0);
     EQ(weft_mutex_lock(&taken), 0);
     EQ(weft_rwmutex_lock(&rw), 0);
     EQ(weft_rwmutex_rlock(&read_only), 0);
     EQ(weft_wg_add(&never, 1), 0);
     for (int i = 0; i < NBLOCKED; i++) {
-        weft_attr_t attr = {.name = BLOCKED[i].name};
-        chan = weft_chan_make(0, 0);
+        weft_attr_t attr = {.name = BLOCKED[i].name, .id = i == 0 ? &first_id : NULL};
         EQ(weft_go_with(&attr, block, (void *)(uintptr_t)&BLOCKED[i]), 0);
         for (;;) {
             take_dump();

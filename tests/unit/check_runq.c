@@ -122,23 +122,46 @@ START_TEST(steal_next)
 }
 END_TEST
 
-/* Go: TestSchedLocalQueueEmpty. Of two one is taken out, while another thread looks: it never finds nothing. Of all
- * four ways to put them in, those in which the second kicks the first out of its place are the hard ones. */
-enum { ROUNDS = 20000 };
-static atomic_int ready, finished;
+/* Go: TestSchedLocalQueueEmpty. One is in, a second one comes and one of them goes, while another thread looks: it never
+ * finds nothing. There are four ways to put them in; the one in which the second kicks the first out of its place is hard. */
+enum { ROUNDS = 5000 };
+static atomic_int ready, looking, settled, finished;
 static atomic_bool was_empty;
+
+static void wait_for(atomic_int *v, int round)
+{
+    for (int spins = 0; atomic_load(v) < round; spins++)
+        if (spins > 1000) /* there may be one CPU only */
+            sched_yield();
+}
 
 static void *look(void *arg)
 {
     (void)arg;
     for (int round = 1; round <= ROUNDS; round++) {
-        while (atomic_load(&ready) < round)
-            sched_yield();
-        if (runq_empty(&p))
-            atomic_store(&was_empty, true);
+        wait_for(&ready, round);
+        atomic_store(&looking, round);
+        do {
+            if (runq_empty(&p))
+                atomic_store(&was_empty, true);
+        } while (atomic_load(&settled) < round);
         atomic_store(&finished, round);
     }
     return NULL;
+}
+
+static void put(M *m, G *g, bool first)
+{
+    if (first)
+        runq_put_next(m, &p, g);
+    else
+        runq_put(&p, g);
+}
+
+static G *take(void)
+{
+    G *g = runq_take_next(&p);
+    return g != NULL ? g : runq_get(&p);
 }
 
 START_TEST(never_empty)
@@ -148,21 +171,15 @@ START_TEST(never_empty)
     stealable(true);
     ck_assert_int_eq(pthread_create(&t, NULL, look, NULL), 0);
     for (int round = 1; round <= ROUNDS; round++) {
-        for (int i = 0; i < 2; i++) {
-            if (round >> i & 1)
-                runq_put_next(m, &p, &gs[i]);
-            else
-                runq_put(&p, &gs[i]);
-        }
+        put(m, &gs[0], round & 1);
         atomic_store(&ready, round);
-        G *g = runq_take_next(&p);
-        if (g == NULL)
-            g = runq_get(&p);
-        while (atomic_load(&finished) < round)
-            sched_yield();
-        must(g != NULL && !atomic_load(&was_empty), "it was empty", round);
-        while (runq_take_next(&p) != NULL || runq_get(&p) != NULL)
-            ;
+        wait_for(&looking, round);
+        put(m, &gs[1], round & 2);
+        bool one = take() != NULL;
+        atomic_store(&settled, round);
+        wait_for(&finished, round);
+        must(!atomic_load(&was_empty), "it was empty", round);
+        must(one && take() != NULL && take() == NULL, "not two were there", round);
     }
     pthread_join(t, NULL);
     free(m);
@@ -170,7 +187,7 @@ START_TEST(never_empty)
 END_TEST
 
 /* Two thieves and the owner at the same time: each G comes out once. */
-enum { PASSES = 300 };
+enum { PASSES = 1000 };
 static atomic_int taken[RUNQ];
 static atomic_bool over;
 
@@ -195,10 +212,12 @@ START_TEST(many_thieves)
         ck_assert_int_eq(pthread_create(&t[i], NULL, steal_all, &mine[i]), 0);
     }
     for (int pass = 1; pass <= PASSES; pass++) {
-        for (int i = 0; i < RUNQ; i++)
+        for (int i = 0; i < RUNQ; i++) {
             runq_put(&p, &gs[i]);
-        for (G *g; (g = runq_get(&p)) != NULL;)
-            atomic_fetch_add(&taken[g - gs], 1);
+            G *g = i % 8 == 0 ? runq_get(&p) : NULL;
+            if (g != NULL)
+                atomic_fetch_add(&taken[g - gs], 1);
+        }
         for (int i = 0; i < RUNQ; i++)
             while (atomic_load(&taken[i]) < pass) /* a thief has it */
                 sched_yield();
