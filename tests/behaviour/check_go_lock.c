@@ -134,24 +134,33 @@ static void where(void *arg)
     OK(strcmp(name, "estranged") != 0);
 }
 
+/* This thread gets a name of its own, and, where containers permit it, a directory. */
+static bool leave(void)
+{
+    OK(prctl(PR_SET_NAME, "estranged") == 0);
+    if (unshare(CLONE_FS) != 0)
+        return false;
+    OK(chdir("/") == 0);
+    return true;
+}
+
 static void estrange(void *arg)
 {
     char here[8], name[16];
     (void)arg;
     weft_thread_lock();
     OK(prctl(PR_GET_NAME, name) == 0);
-    OK(unshare(CLONE_FS) == 0 && chdir("/") == 0);
-    OK(prctl(PR_SET_NAME, "estranged") == 0);
+    bool apart = leave();
     for (int i = 0; i < 20; i++)
         spawn(where, NULL);
     while (asked < 20)
         weft_yield();
     for (int i = 0; i < 20; i++) {
         weft_sleep(2 * MS);
-        OK(strcmp(getcwd(here, sizeof here), "/") == 0);
+        OK(!apart || strcmp(getcwd(here, sizeof here), "/") == 0);
     }
     OK(prctl(PR_SET_NAME, name) == 0);
-    OK(chdir(before) == 0);
+    OK(!apart || chdir(before) == 0);
     weft_thread_unlock();
 }
 
@@ -171,7 +180,7 @@ static void end_locked(void *arg)
 {
     (void)arg;
     weft_thread_lock();
-    OK(unshare(CLONE_FS) == 0 && chdir("/") == 0);
+    (void)leave();
 }
 
 static void exit_body(void)
