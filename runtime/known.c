@@ -36,7 +36,7 @@
  * done with it when it lets go of that. A wait without (a sleep): the commit holds the shard's lock instead, and
  * who was woken takes it once.
  *
- * The shard's lock keeps the Extra, and with it the G, while somebody cancels it.
+ * The shard's lock keeps the Extra, and with it the G, while somebody cancels it. (tests/model/cancel.pml)
  *
  * Locks: RANK_LOT, then RANK_KNOWN (a shard), which is taken by commits, too; under it timers.
  * coro_lock_all() for what dumps read.
