@@ -4,12 +4,13 @@
  * (runtime/known.c, known.h known_parks(); sched.c commit_until(), commit_until_known()).
  *
  * One known coroutine waits WAITS times, each time with a queue or without (a sleep), with a deadline or
- * without, masked or not, and ends. It runs on whichever of two Ms takes it; that one commits its park
- * once its context is saved. A waker takes what it finds in the queue, or does not; the timer fires at any time
- * once it is armed; a canceller comes once, at any time.
- * To show: a coroutine that is cancelled, and not masked, does not wait for ever; each wait is ended
- * by one, and made ready once; it is not resumed before its context is saved; its commit touches nothing of
- * it once it is past that wait, and nobody does once it is gone; a masked wait is not cancelled.
+ * without, masked or not, and ends. A short sleep may not be cancelled at all (known_defer()). It runs on
+ * whichever of two Ms takes it; that one commits its park once its context is saved. A waker takes what it
+ * finds in the queue, or does not; the timer fires at any time once it is armed; a canceller comes once, at
+ * any time.
+ * To show: a coroutine that is cancelled, and not masked, does not wait for ever; each wait is ended by one,
+ * and made ready once; it is not resumed before its context is saved; its commit touches nothing of it once it
+ * is past that wait, and nobody does once it is gone; a masked wait is not cancelled, nor one that may not be.
  *
  * Plain stores of an M go through its store buffer (TSO): the serial, the context, the timer, `parked`, and
  * the release of the locks that a commit holds. membarrier() empties both, one after the other, and each
@@ -21,15 +22,21 @@
  * (NO_ARM_FIRST), and before the queue is let go (NO_PARKED_LOCKED); the look at CANCELLED in the commit
  * (NO_LOOK), and at MASKED there (NO_COMMIT_MASK), and in the canceller (NO_LOOK_MASK), after `parked`
  * (NO_PARKED_FIRST); the claim by the waker (NO_CLAIM_WAKER), the timer (NO_CLAIM_TIMER), the canceller
- * (NO_CLAIM_CANCEL), and the commit (NO_CLAIM_COMMIT); that it is for one serial (NO_SERIAL); the
- * shard's lock in a sleep's commit (NO_SLEEP_LOCK), and when that is over (NO_SLEEP_TAKE); the
- * queue's if it was not the waker (NO_QUEUE_TAKE); timer_del() (NO_DEL); the shard's lock at the end (NO_END_LOCK).
+ * (NO_CLAIM_CANCEL), and the commit (NO_CLAIM_COMMIT); that it is for one serial (NO_SERIAL); the shard's lock
+ * in a sleep's commit (NO_SLEEP_LOCK), and when that is over (NO_SLEEP_TAKE); the queue's if it was not the
+ * waker (NO_QUEUE_TAKE); timer_del() (NO_DEL); the look whether it defers before the timer is armed
+ * (NO_FLAGS_FIRST); the shard's lock at the end (NO_END_LOCK).
  */
 #ifndef WAITS
 #define WAITS 2
 #endif
 
-/* Who ended a wait. */
+/* A wait. */
+#define QUEUE 0
+#define ALONE 1
+#define DEFERRED 2
+
+/* Who ended it. */
 #define WAKER 1
 #define TIMER 2
 #define CANCEL 3
@@ -39,6 +46,7 @@ bool runnable = true, waiting;
 byte wait_no;           /* of the wait it is in, or was in last */
 bool past = true;       /* it is done with that */
 bool sleeps;            /* that wait has no queue */
+bool known = true;      /* g->flags & G_KNOWN */
 byte result;            /* (w) */
 byte saved;             /* the context, of which wait */
 byte serial;            /* g->claim >> 1 */
@@ -127,12 +135,20 @@ inline park()
 #endif
 }
 
+inline look_known()
+{
+    atomic { IN_WAIT(s); defers = !known }
+}
+
 inline arm()
 {
     if
     :: due -> sb[me]!ARMED, s
     :: else
-    fi
+    fi;
+#ifdef NO_FLAGS_FIRST
+    look_known()
+#endif
 }
 
 inline look_cancelled()
@@ -140,7 +156,7 @@ inline look_cancelled()
     atomic { IN_WAIT(s); won = cancelled }
 }
 
-inline parks() /* known_parks() */
+inline known_parks()
 {
 #ifdef NO_FENCE
     look_cancelled();
@@ -160,7 +176,7 @@ inline parks() /* known_parks() */
     :: won ->
 #endif
 #ifndef NO_CLAIM_COMMIT
-        atomic { RMW -> wait_claim(s, won, CANCEL); assert(!won || !masked) }
+        atomic { RMW -> wait_claim(s, won, CANCEL); assert(!won || (!masked && known)) }
 #else
         atomic { RMW -> result = CANCEL; assert(!masked) }
 #endif
@@ -168,18 +184,29 @@ inline parks() /* known_parks() */
     fi
 }
 
+inline parks()
+{
+    if
+    :: defers
+    :: else -> known_parks()
+    fi
+}
+
 inline commit()
 {
+#ifndef NO_FLAGS_FIRST
+    look_known();
+#endif
 #ifndef NO_SLEEP_LOCK
     if
-    :: alone -> atomic { !shard_lock -> shard_lock = true }
+    :: kind == ALONE -> atomic { !shard_lock -> shard_lock = true }
     :: else
     fi;
 #endif
 #ifdef NO_PARKED_LOCKED
     arm();
     if
-    :: !alone -> sb[me]!QUEUE_FREE, 0
+    :: kind == QUEUE -> sb[me]!QUEUE_FREE, 0
     :: else
     fi;
     parks();
@@ -192,10 +219,10 @@ inline commit()
 #endif
     if
 #ifndef NO_SLEEP_LOCK
-    :: alone -> sb[me]!SHARD_FREE, 0
+    :: kind == ALONE -> sb[me]!SHARD_FREE, 0
 #endif
 #ifndef NO_PARKED_LOCKED
-    :: !alone -> sb[me]!QUEUE_FREE, 0
+    :: kind == QUEUE -> sb[me]!QUEUE_FREE, 0
 #endif
     :: else
     fi;
@@ -213,20 +240,21 @@ inline wait_over()
 #endif
     if
 #ifndef NO_SLEEP_TAKE
-    :: sleeps -> atomic { !shard_lock -> skip }
+    :: sleeps && known -> atomic { !shard_lock -> skip }
 #endif
 #ifndef NO_QUEUE_TAKE
     :: !sleeps && result != WAKER -> atomic { !queue_lock -> queued = false }
 #endif
     :: else
     fi;
-    atomic { past = true; result = 0; sleeps = false }
+    atomic { past = true; result = 0; sleeps = false; known = true }
 }
 
 proctype M(byte me)
 {
     byte s;
-    bool alone, due, won;
+    byte kind;
+    bool due, defers, won;
 
 next:
     if
@@ -254,21 +282,20 @@ next:
     fi;
     atomic {
         if
-        :: sleeps = true; alone = true
-        :: sleeps = false; alone = false
-        fi;
-        if
-        :: due = true
-        :: due = false
+        :: sleeps = true; kind = ALONE; due = true
+        :: sleeps = true; kind = ALONE
+        :: sleeps = true; kind = DEFERRED; known = false; due = true
+        :: kind = QUEUE; due = true
+        :: kind = QUEUE
         fi
     }
     if
-    :: !alone -> atomic { !queue_lock -> queue_lock = true }
+    :: kind == QUEUE -> atomic { !queue_lock -> queue_lock = true }
     :: else
     fi;
     park();
     commit();
-    atomic { s = 0; alone = false; due = false }
+    atomic { s = 0; kind = QUEUE; due = false; defers = false }
     goto next;
 
 ends:
@@ -330,7 +357,7 @@ inline known_claim()
     if
     :: p != 0 && !off ->
 #ifndef NO_CLAIM_CANCEL
-        atomic { wait_claim(p, won, CANCEL); assert(!won || !masked) }
+        atomic { wait_claim(p, won, CANCEL); assert(!won || (!masked && known)) }
 #else
         atomic { result = CANCEL; won = true; assert(!masked) }
 #endif
