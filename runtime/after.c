@@ -47,10 +47,11 @@ static void after_give_up(weft_chan_t *c)
 static void after_fire(M *m, Timer *copy)
 {
     weft_chan_t *c = copy->arg;
-    int64_t now = sys_now();
+    int64_t now[2] = {
+        sys_now()}; /* the compiler does not know that elements have 8 bytes, not 16 */
     G *peer = NULL;
     lock_acquire(m, &c->lock, RANK_CHAN);
-    (void)chan_send_now(c, &now, &peer);
+    (void)chan_send_now(c, now, &peer);
     after_give_up(c);
     if (peer != NULL)
         sched_ready_tail(m, peer); /* in the order of deadlines */
@@ -79,15 +80,15 @@ static int after_arm(M *m, weft_chan_t *c, int64_t when)
 static weft_chan_t *after_make(M *m, int64_t ns)
 {
     weft_chan_t *c = chan_new(sizeof(int64_t), 1, TIMER_AT + sizeof(Timer));
-    int64_t when, now = sys_now();
+    int64_t when, now[2] = {sys_now()};
     if (c == NULL)
         return NULL;
     if (ns <= 0) {
-        chan_buf_put(c, &now);
+        chan_buf_put(c, now);
         set(&c->count, 1);
         return c;
     }
-    if (__builtin_add_overflow(now, ns, &when))
+    if (__builtin_add_overflow(now[0], ns, &when))
         when = INT64_MAX;
     if (after_arm(m, c, when) < 0) {
         rt_free(c);

@@ -73,8 +73,8 @@ static inline void known_resume(G *g, uint16_t was)
     g->flags |= was;
 }
 
-/* Cancel it as weft_cancel() does. -ESRCH: it has ended; -ENOMEM: there was no memory to list it. m may be foreign
- * or without a P; no lock of RANK_FD or above is held. */
+/* Cancel it as weft_cancel() does. -ESRCH: it has ended; -ENOMEM: there was no memory to list it. m may be foreign;
+ * no lock of RANK_KNOWN or above is held. */
 int cancel_coroutine(M *m, uint64_t id);
 
 /* keys.c */

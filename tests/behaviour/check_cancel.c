@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "behaviour.h"
+#include "tests/objects_test.h"
 
 static weft_chan_t *none, *full, *ask, *answer;
 static weft_mutex_t mx;
@@ -218,7 +219,6 @@ static void make_busy(void)
 static void check_free(void)
 {
     char big[100] = {0};
-    weft_rwmutex_t zero = {{0}};
     weft_cond_t zero_cond = {{0}};
     EQ(weft_try_send(none, big), -EAGAIN);
     EQ(weft_try_recv(none, big), -EAGAIN);
@@ -227,7 +227,7 @@ static void check_free(void)
     EQ(weft_mutex_unlock(&mx), 0);
     EQ(weft_mutex_trylock(&mx), 0);
     EQ(weft_rwmutex_unlock(&rw), 0);
-    OK(memcmp(&rw, &zero, sizeof zero) == 0);
+    OK(rwmutex_unused(&rw));
     OK(memcmp(&cond, &zero_cond, sizeof zero_cond) == 0);
     EQ(weft_sem_try_acquire(&sem, 1), 0);
     EQ(weft_wg_done(&wg), 0);

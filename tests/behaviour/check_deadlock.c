@@ -81,7 +81,8 @@ static void ticker(void *arg)
     }
 }
 
-static void named(const char *name, void (*fn)(void *), void *arg)
+/* One spawn site, whatever loop it is called from. */
+static __attribute__((noinline)) void named(const char *name, void (*fn)(void *), void *arg)
 {
     weft_attr_t attr = {.name = name};
     EQ(weft_go_with(&attr, fn, arg), 0);

@@ -9,20 +9,12 @@
 #include <string.h>
 
 #include "behaviour.h"
+#include "tests/objects_test.h"
 
 static weft_rwmutex_t rw;
 static weft_wg_t wg;
 static atomic_int inside, readers_most, order;
 static int plain;
-
-/* As at first, save that it may be locked in line. */
-static bool unused(const weft_rwmutex_t *x)
-{
-    weft_rwmutex_t zero = {{0}}, it = *x;
-    it.opaque[0] &= ~(uint32_t)WEFT_ABI_MUTEX_READY;
-    it.opaque[2] &= ~(uint32_t)WEFT_ABI_RWMUTEX_READY;
-    return memcmp(&it, &zero, sizeof it) == 0;
-}
 
 static void reset(void)
 {
@@ -49,7 +41,7 @@ static void table_body(void)
         OK(weft_rwmutex_runlock(&rw) == 0);
     OK(weft_rwmutex_lock(&rw) == 0);
     OK(weft_rwmutex_unlock(&rw) == 0);
-    OK(unused(&rw));
+    OK(rwmutex_unused(&rw));
 }
 
 /* Go: TestParallelReaders. n readers are in it at a time, and each waits for all others there. */
@@ -305,7 +297,7 @@ static void reader_gives_up_body(void)
     OK(weft_rwmutex_unlock(&rw) == 0);
     OK(weft_wg_wait(&wg) == 0);
     EQ(reader, 0);
-    OK(unused(&rw));
+    OK(rwmutex_unused(&rw));
 }
 
 /* ---- threads that are not weft's --------------------------------------------------------------- */

@@ -125,7 +125,7 @@ static void refused_body(void)
         EQ(weft_signal_notify(c, no[i]), -EINVAL);
     EQ(weft_signal_notify(wrong, SIGUSR1), -EINVAL);
     EQ(weft_signal_notify(NULL, SIGUSR1), -EINVAL);
-    EQ(weft_signal_stop(NULL), 0);
+    EQ(weft_signal_stop(NULL), -EINVAL);
     EQ(weft_signal_stop(c), 0);
     OK(is_handled_by(SIGUSR1, SIG_DFL));
     weft_chan_unref(c);

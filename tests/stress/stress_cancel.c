@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/objects_test.h"
 #include "tests/stack_test.h"
 #include "tests/stress/stress.h"
 
@@ -255,8 +256,7 @@ static int entry(void *arg)
     for (int i = 0; i < THREADS; i++)
         pthread_join(th[i], NULL);
     drain();
-    weft_rwmutex_t zero = {{0}};
-    OK(memcmp(&rw, &zero, sizeof zero) == 0);
+    OK(rwmutex_unused(&rw));
     weft_cond_t none = {{0}};
     OK(memcmp(&cond, &none, sizeof none) == 0);
     OK(weft_mutex_trylock(&mx) == 0);

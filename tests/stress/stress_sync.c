@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tests/objects_test.h"
 #include "tests/stack_test.h"
 #include "tests/stress/stress.h"
 
@@ -190,11 +191,7 @@ static int entry(void *arg)
         pthread_join(th[i], NULL);
     uint64_t written = 0;
     for (int i = 0; i < CELLS; i++) {
-        weft_rwmutex_t zero = {{0}},
-                       rw = cells[i].rw; /* unused, save that it may be locked in line */
-        rw.opaque[0] &= ~(uint32_t)WEFT_ABI_MUTEX_READY;
-        rw.opaque[2] &= ~(uint32_t)WEFT_ABI_RWMUTEX_READY;
-        OK(memcmp(&rw, &zero, sizeof zero) == 0);
+        OK(rwmutex_unused(&cells[i].rw));
         OK(cells[i].a == cells[i].b);
         written += cells[i].a;
     }
