@@ -163,7 +163,7 @@ static void exit_body(void)
 {
     reset();
     for (int i = 0; i < 300; i++)
-        EQ(weft_wg_go(&wg, leaves, (void *)(intptr_t)(i * 5)), 0);
+        EQ(weft_wg_go(&wg, leaves, (void *)(intptr_t)(i % 50 * 8)), 0);
     EQ(weft_wg_wait(&wg), 0);
     EQ(count, 300);
     weft_id_t id = spawn(leaves, (void *)(intptr_t)10);
