@@ -7,15 +7,22 @@
  * for a lock that a stopped coroutine holds. The texts are Go's where Go has one:
  *
  *   all coroutines are asleep - deadlock!                 idle.c
+ *   no coroutines (main called weft_exit) - deadlock!     idle.c
  *   close of closed channel                               chan.c
  *   close of nil channel                                  chan.c
  *   sync: unlock of unlocked mutex                        mutex.c
  *   sync: RUnlock, Unlock of unlocked RWMutex             rwmutex.c
+ *   sync: too many readers of an RWMutex                  rwmutex.c
  *   sync: negative WaitGroup counter                      wg.c
  *   sync: WaitGroup misuse: Add called concurrently with Wait
  *   sync: WaitGroup is reused before previous Wait has returned
  *   too many references to a channel                      chan.c
+ *   a coroutine parks, yields while it has preemption disabled    sched.c
+ *   weft_preempt_enable() without weft_preempt_disable(), ... nested too deeply    preempt.c
+ *   weft_exit was not called by a coroutine               coro.c
+ *   a ... at ... lies on the copied stack of ...          window.c
  *   ... in a forked child                                 calls that cannot return -ENOSYS
+ * (These are for users: weft(7) says what each means. The rest is for us.)
  *   assertion failed: ... (file:line)                     rt_assert, --enable-debug
  *   lock order: ...                                       lock.c, --enable-debug
  *

@@ -321,7 +321,7 @@ struct P {
  * made runnable at once. Must not park or be long. */
 typedef bool Commit(M *m, G *g, void *arg);
 
-/* A park with a deadline: sched.c. */
+/* A park with a deadline, or that may be cancelled: until.c. */
 typedef struct {
     Commit *commit;
     void *arg;

@@ -291,7 +291,7 @@ M *sched_park(M *m, enum Reason why, Commit *commit, void *arg)
     return park(m, why, commit, arg);
 }
 
-static bool commit_unlock(M *m, G *g, void *arg)
+bool sched_commit_unlock(M *m, G *g, void *arg)
 {
     (void)m, (void)g;
     lock_release(arg);
@@ -310,7 +310,7 @@ static bool commit_unlock_known(M *m, G *g, void *arg)
 int sched_park_last(M *m, enum Reason why, Lock *l)
 {
     G *g = m->g;
-    Commit *commit = unlikely(g->flags & G_KNOWN) ? commit_unlock_known : commit_unlock;
+    Commit *commit = unlikely(g->flags & G_KNOWN) ? commit_unlock_known : sched_commit_unlock;
     G *next = prepare(m, begin_wait(m, why, commit, l));
     leave(m, g, next);
     return arch_park(&g->sp, next->sp, m);
@@ -322,78 +322,6 @@ int sched_parked(void *pass)
     arrive(m);
     *m->errno_addr = m->g->saved_errno;
     return chan_parked(m);
-}
-
-/* No room in the heap: report that in place of the wait. */
-static bool fail_wait(G *g, int rc)
-{
-    if (likely(rc == 0) || !wait_claim(g, get(&g->claim) >> 1))
-        return false;
-    g->woke = NULL;
-    g->result = rc;
-    return true;
-}
-
-/* Arm the timer, if any, and let g be cancelled: known.c. True: neither will wake it, it is not to wait.
- * (A sleeper that is not known may be gone as soon as its timer is armed: no lock keeps it.) */
-static bool begin_until(M *m, G *g, int64_t deadline)
-{
-    bool known = g->flags & G_KNOWN;
-    if (deadline != 0 && unlikely(fail_wait(g, timer_add(m, &g->timer, deadline))))
-        return true;
-    return unlikely(known) && known_parks(g);
-}
-
-/* A park with a deadline: the timer must be armed once the G is off its stack,
- * but before the inner commit lets go of the queue's lock: after that the G may
- * be running again, and use g->timer anew; or be gone. */
-static bool commit_until(M *m, G *g, void *arg)
-{
-    Until u = *(Until *)arg; /* it lies in m, which goes on after the commit */
-    uint64_t serial = get(&g->claim) >> 1;
-    g->timer.seq = serial;
-    bool failed = begin_until(m, g, u.deadline);
-    if (u.commit != NULL && !u.commit(m, g, u.arg)) {
-        if (!wait_claim(g, serial)) /* somebody else was faster and has made it ready */
-            return !failed;
-        g->woke = NULL;
-        g->result = 0;
-        return false;
-    }
-    return !failed;
-}
-
-/* The same without a queue whose lock would keep g from going on: known.c. */
-static bool commit_until_known(M *m, G *g, void *arg)
-{
-    const Until *u = arg;
-    Lock *l = known_lock(m, g);
-    g->timer.seq = get(&g->claim) >> 1;
-    bool failed = begin_until(m, g, u->deadline);
-    lock_release(l);
-    return !failed;
-}
-
-M *sched_park_until(M *m, enum Reason why, Commit *commit, void *arg, int64_t deadline)
-{
-    G *g = m->g;
-    if (!wait_contested(g, deadline))
-        return sched_park(m, why, commit, arg);
-    if (unlikely(g->flags & G_FOREIGN))
-        return foreign_park(m, commit, arg, deadline);
-    bool alone = commit == NULL && g->flags & G_KNOWN;
-    m->until = (Until){commit, arg, deadline};
-    m = sched_park(m, why, alone ? commit_until_known : commit_until, &m->until);
-    if (deadline != 0)
-        timer_del(m, &g->timer);
-    if (unlikely(alone))
-        lock_release(known_lock(m, g)); /* the commit is done with us */
-    return m;
-}
-
-M *sched_park_until_unlock(M *m, enum Reason why, Lock *l, int64_t deadline)
-{
-    return sched_park_until(m, why, commit_unlock, l, deadline);
 }
 
 void sched_ready(M *m, G *g)

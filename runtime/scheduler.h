@@ -37,9 +37,13 @@ static inline bool sched_parks_last(const G *g)
     return likely((g->flags & G_PARKS_ODDLY) == 0);
 #endif
 }
-M *sched_park_until_unlock(M *m, enum Reason why, Lock *l, int64_t deadline);
-/* After wait_begin(), if wait_contested(); deadline 0: none */
+bool sched_commit_unlock(M *m, G *g, void *arg); /* a commit: release the lock arg */
+
+/* until.c: others than a waker may end the wait. After wait_begin(), if wait_contested(); deadline 0: none */
 M *sched_park_until(M *m, enum Reason why, Commit *commit, void *arg, int64_t deadline);
+M *sched_park_until_unlock(M *m, enum Reason why, Lock *l, int64_t deadline);
+
+/* sched.c */
 /* g is parked and taken out of its queue: runs next on this P; m may be foreign or without a
  * P */
 void sched_ready(M *m, G *g);

@@ -397,7 +397,8 @@ END_TEST
  * deadline, its kind or its end be the new one's. */
 static void reuse_body(void)
 {
-    for (int i = 0; i < 50; i++) {
+    int n = 0;
+    for (int i = 0; n < 50; i++) {
         int old[2], now[2];
         Reader r;
         EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, old), 0);
@@ -408,7 +409,14 @@ static void reuse_body(void)
         EQ(weft_set_deadline(old[0], WEFT_READ, weft_now() + MS), 0);
         EQ(weft_close(old[0]), 0);
         EQ(pipe(now), 0);
-        EQ(now[0], old[0]); /* the lowest free number */
+        OK(i < 1000);
+        if (now[0] != old[0]) { /* a file that the monitor looked into had it: once more */
+            close_pair(now);
+            EQ(weft_close(old[1]), 0);
+            close(twin);
+            continue;
+        }
+        n++;
         reader_start(&r, now[0]);
         EQ(weft_write(old[1], "stale", 5), 5);
         EQ(weft_close(old[1]), 0);
