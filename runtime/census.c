@@ -58,7 +58,7 @@ typedef struct {
     uint64_t n;
     uint64_t id; /* of the oldest */
     int64_t age;
-    char name[NAME_SHOWN + 1];
+    char name[NAME_MAX_LEN + 1];
 } Group;
 
 enum { GROUPS = 512 };

@@ -61,6 +61,7 @@
 #include "copystack.h"
 
 #include "annotate.h"
+#include "report.h"
 
 enum {
     CALM = 64,
@@ -354,17 +355,9 @@ void copystack_end(M *m, G *g)
 /* One that is in the kernel, and the first of those that wait for its window meanwhile. */
 typedef struct {
     uint64_t id, other_id;
-    char name[32], other_name[32];
+    char name[NAME_MAX_LEN + 1], other_name[NAME_MAX_LEN + 1];
     int64_t ns; /* since when, both */
 } Keeper;
-
-static void copy_name(char to[32], const G *g)
-{
-    size_t n = strnlen(name_of(g), NAME_MAX_LEN);
-    if (n != 0)
-        memcpy(to, name_of(g), n);
-    to[n] = '\0';
-}
 
 /* S held, m's P was taken. True: it is to be told of; else *next may become earlier. Its lock is only tried: who has it
  * may wait for memory. */
@@ -385,8 +378,9 @@ static bool keeps(M *m, int64_t now, Keeper *k, int64_t *next)
             k->id = g->id;
             k->other_id = other->id;
             k->ns = now - since;
-            copy_name(k->name, g); /* nobody changes them: both are about to enter the runtime */
-            copy_name(k->other_name, other);
+            report_copy_name(k->name,
+                             g); /* nobody changes them: both are about to enter the runtime */
+            report_copy_name(k->other_name, other);
         }
         lock_release(&w->lock);
     }

@@ -208,6 +208,13 @@ void coro_unlock_all(void)
 
 /* ---- what few have: known.h ---- */
 
+static void extra_release(Extra *x)
+{
+    if (x != NULL)
+        rt_free(x->values);
+    rt_free(x);
+}
+
 Extra *extra_of(G *g)
 {
     if (g->x != NULL)
@@ -228,8 +235,7 @@ void extra_free(G *g)
     Extra *x = g->x;
     g->x = NULL;
     coro_unlock_all();
-    rt_free(x->values);
-    rt_free(x);
+    extra_release(x);
 }
 
 static void set_name(Extra *x, const char *name)
@@ -459,10 +465,7 @@ void coro_free_all(void)
             rt_free(g->cases);
             if (get(&g->state) != G_DEAD) {
                 note_end(g);
-                if (g->x != NULL) {
-                    rt_free(g->x->values);
-                    rt_free(g->x);
-                }
+                extra_release(g->x);
                 block_free(NULL, g->block, g->block_size);
             }
         }

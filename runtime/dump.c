@@ -175,11 +175,11 @@ static void entry_backtrace(Entry *e, G *g)
         e->nframes = 0; /* it ran meanwhile */
 }
 
-void report_copy_name(char to[NAME_SHOWN + 1], const G *g)
+void report_copy_name(char to[NAME_MAX_LEN + 1], const G *g)
 {
     const char *name = name_of(g);
     size_t i = 0;
-    for (; i < NAME_SHOWN && name[i] != '\0'; i++)
+    for (; i < NAME_MAX_LEN && name[i] != '\0'; i++)
         to[i] = name[i];
     to[i] = '\0';
 }
@@ -289,7 +289,7 @@ void report_who(Out *o, uint64_t id, const char *name)
     out_dec(o, id);
     if (name != NULL && name[0] != '\0') {
         out_str(o, " \"");
-        out_strn(o, name, NAME_SHOWN);
+        out_strn(o, name, NAME_MAX_LEN);
         out_str(o, "\"");
     }
 }

@@ -46,7 +46,7 @@ void unwind_print(Out *o, uintptr_t pc, bool call);
 bool report_run(void (*fn)(void *arg, const ArchContext *ctx), void *arg);
 
 /* What is said of one coroutine. The rest is for who has the report stack. */
-enum { ENTRY_FRAMES = 24, NAME_SHOWN = 31 };
+enum { ENTRY_FRAMES = 24 };
 typedef struct {
     uint64_t id;
     uint64_t count; /* Gs in this entry */
@@ -54,12 +54,12 @@ typedef struct {
     uintptr_t spawn_pc;
     uint32_t nframes;
     uint8_t state, reason;
-    char name[NAME_SHOWN + 1];
+    char name[NAME_MAX_LEN + 1];
     uintptr_t frames[ENTRY_FRAMES];
 } Entry;
 /* g as it is now. It may run, end, and be gone from memory meanwhile: then *e is as far as it got */
 void report_note(Entry *e, G *g);
-void report_copy_name(char to[NAME_SHOWN + 1], const G *g);
+void report_copy_name(char to[NAME_MAX_LEN + 1], const G *g);
 const char *report_state(uint8_t state, uint8_t reason);
 void report_who(Out *o, uint64_t id, const char *name);
 void report_age(Out *o, int64_t age); /* ", 3 s", from a second on */

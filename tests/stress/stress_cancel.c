@@ -246,10 +246,7 @@ static int entry(void *arg)
     weft_sleep(20000000); /* a while without threads */
     for (uintptr_t i = 0; i < THREADS; i++)
         OK(pthread_create(&th[i], NULL, thread, (void *)i) == 0);
-    for (int n = 0; weft_now() < end; n++) {
-        OK(weft_procs(1 + n % 4) > 0);
-        weft_sleep(15000000);
-    }
+    churn(end);
     OK(weft_wg_wait(&keepers) == 0);
     stop_killers = true;
     OK(weft_wg_wait(&all) == 0);

@@ -173,22 +173,9 @@ static void *thread(void *arg)
 
 static int entry(void *arg)
 {
-    pthread_t th[THREADS];
     end = weft_now() + (int64_t)(*(double *)arg * 1e9);
     OK(weft_sem_init(&sem, UNITS) == 0);
-    OK(weft_wg_add(&all, THREADS) == 0);
-    for (int i = 0; i < COROS; i++)
-        OK(weft_wg_go(&all, worker, (void *)(uintptr_t)i) == 0);
-    weft_sleep(20000000); /* a while without threads */
-    for (int i = 0; i < THREADS; i++)
-        OK(pthread_create(&th[i], NULL, thread, (void *)(uintptr_t)i) == 0);
-    for (int n = 0; weft_now() < end; n++) {
-        OK(weft_procs(1 + n % 4) > 0);
-        weft_sleep(15000000);
-    }
-    OK(weft_wg_wait(&all) == 0);
-    for (int i = 0; i < THREADS; i++)
-        pthread_join(th[i], NULL);
+    crowd_run(&(Crowd){&all, COROS, THREADS, worker, thread}, end);
     uint64_t written = 0;
     for (int i = 0; i < CELLS; i++) {
         OK(rwmutex_unused(&cells[i].rw));
