@@ -61,6 +61,7 @@ static void block_locked_body(void)
 static _Atomic int locked_tid; /* the thread on which nobody else may be */
 static _Atomic bool strangers; /* somebody has been there nevertheless */
 static _Atomic bool stop;
+static int roamers;
 
 static void roam(void *arg)
 {
@@ -93,8 +94,12 @@ static void nest(void *arg)
             weft_thread_unlock();
         }
         int64_t late = weft_now() + 20 * SEC;
-        while (!strangers) {
+        while (!strangers) { /* more of them than there are other threads */
             OK(weft_now() < late);
+            if (roamers < 40) {
+                roamers++;
+                spawn(roam, NULL);
+            }
             weft_sleep(100 * US);
         }
         locked_tid = 0;
@@ -107,7 +112,7 @@ static void nest(void *arg)
 static void nesting_body(void)
 {
     stop = strangers = false;
-    for (int i = 0; i < 8; i++)
+    for (roamers = 0; roamers < 8; roamers++)
         spawn(roam, NULL);
     spawn(nest, NULL);
     join();
