@@ -61,14 +61,18 @@ static void block_locked_body(void)
 static _Atomic int locked_tid; /* the thread on which nobody else may be */
 static _Atomic bool strangers; /* somebody has been there nevertheless */
 static _Atomic bool stop;
-static int roamers;
+
+static void visit(void *arg)
+{
+    (void)arg;
+    if (gettid() == locked_tid)
+        strangers = true;
+}
 
 static void roam(void *arg)
 {
-    (void)arg;
     while (!stop) {
-        if (gettid() == locked_tid)
-            strangers = true;
+        visit(arg);
         weft_syscall_enter();
         usleep(500); /* so that threads are needed, idle ones too */
         weft_syscall_exit();
@@ -94,12 +98,9 @@ static void nest(void *arg)
             weft_thread_unlock();
         }
         int64_t late = weft_now() + 20 * SEC;
-        while (!strangers) { /* more of them than there are other threads */
+        while (!strangers) { /* on one P roam() may stay away for long: it keeps its thread */
             OK(weft_now() < late);
-            if (roamers < 40) {
-                roamers++;
-                spawn(roam, NULL);
-            }
+            spawn(visit, NULL);
             weft_sleep(100 * US);
         }
         locked_tid = 0;
@@ -112,7 +113,7 @@ static void nest(void *arg)
 static void nesting_body(void)
 {
     stop = strangers = false;
-    for (roamers = 0; roamers < 8; roamers++)
+    for (int i = 0; i < 8; i++)
         spawn(roam, NULL);
     spawn(nest, NULL);
     join();
