@@ -27,7 +27,8 @@ typedef struct {
     _Atomic uint32_t done;
 } Once;
 _Static_assert(sizeof(Once) <= sizeof(weft_once_t), "weft_once_t holds a Once");
-_Static_assert(offsetof(Once, done) == offsetof(weft_once_t, opaque[2]), "ABI note in weft.h");
+_Static_assert(offsetof(Once, done) == offsetof(weft_once_t, opaque[2]),
+               "ABI note in weft/inline.h");
 
 /* ---- condition variable ---- */
 
