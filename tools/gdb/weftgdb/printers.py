@@ -6,7 +6,7 @@
 # rwmutex.c beside them.
 import gdb
 
-from weftgdb.runtime import Layout, Record, read
+from weftgdb.memory import Layout, Record, read
 
 WAITERS_MOST = 1000  # to be counted of one channel
 

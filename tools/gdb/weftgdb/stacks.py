@@ -23,7 +23,8 @@ import tempfile
 import gdb
 import gdb.unwinder
 
-from weftgdb.runtime import On, Record, arch_name, read, select_frame
+from weftgdb.memory import Record, read
+from weftgdb.runtime import On, arch_name, select_frame
 
 RUNNING_MOST = 1 << 20  # bytes of the stack of one that runs, in core files
 
