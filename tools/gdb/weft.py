@@ -10,8 +10,8 @@
 #   weft gcore FILE
 #
 # and printers for weft's objects: weft_debug(7). This file is installed under the name by which gdb
-# loads it along with the library; `source weft.py` does the same. The rest of it is in weftgdb/, beside
-# it or where it was installed.
+# loads it along with the library; `source weft.py` does the same. The rest of it is in weftgdb/,
+# beside it or where it was installed.
 import os
 import sys
 

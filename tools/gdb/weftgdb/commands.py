@@ -9,7 +9,7 @@ import shlex
 import gdb
 
 from weftgdb.runtime import Runtime
-from weftgdb.stacks import run_in, save_core
+from weftgdb.stacks import run_in, save_core, user_pc
 
 GROUP_FROM = 1000  # so many coroutines are shown in groups, unless told otherwise
 
@@ -61,6 +61,19 @@ def print_table(head, rows):
         gdb.write("  ".join(c.ljust(w) for c, w in zip(r, width)).rstrip() + "\n")
 
 
+def function_text(g, thorough):
+    """The function that g is in, outside of the library. Thorough: however long that takes."""
+    if g["slot"] == 0:
+        return g.rt.function(g["fn"]) + " (not begun)"
+    try:
+        pc = g.rt.user_code(g.chain(), False) if g.thread() is None else user_pc(g)
+        if pc is None and thorough:
+            pc = user_pc(g)
+    except (gdb.error, gdb.GdbError):
+        pc = None
+    return g.rt.function(pc) if pc is not None else "?"
+
+
 def where_text(rt, g):
     m = g.m()
     if m is None:
@@ -93,19 +106,20 @@ Function is where the coroutine is in code that is not libweft's."""
         which = Filter(shlex.split(argument), ("-group", "-each"))
         gs = [g for g in rt.coroutines() if which.passes(g)]
         now, exact = rt.now()
+        rows = [(g, g.state(), function_text(g, len(gs) < GROUP_FROM), g.created()) for g in gs]
         if "-group" in which.flags or len(gs) >= GROUP_FROM and "-each" not in which.flags:
-            self.grouped(gs, now)
+            self.grouped(rows, now)
         else:
             print_table(("Id", "Name", "State", "Age", "On", "Function", "Created at"),
-                        [(str(g["id"]), g.name(), g.state(), age_text(g.age(now)),
-                          where_text(rt, g), g.function(), g.created()) for g in gs])
+                        [(str(g["id"]), g.name(), state, age_text(g.age(now)), where_text(rt, g),
+                          function, created) for g, state, function, created in rows])
         gdb.write("%d coroutine%s%s\n" % (len(gs), "" if len(gs) == 1 else "s", "" if exact else
                                           "; ages are those at the last look at the clock"))
 
-    def grouped(self, gs, now):
-        groups = collections.OrderedDict()
-        for g in gs:
-            groups.setdefault((g.state(), g.function(), g.created()), []).append(g)
+    def grouped(self, all_rows, now):
+        groups = collections.defaultdict(list)
+        for g, state, function, created in all_rows:
+            groups[state, function, created].append(g)
         rows = []
         for (state, function, created), of in sorted(groups.items(), key=lambda x: -len(x[1])):
             ages = [a for a in (g.age(now) for g in of) if a is not None]

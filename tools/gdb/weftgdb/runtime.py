@@ -250,32 +250,6 @@ class Coroutine(Record):
             low, fp = fp + 16, up
         return pcs
 
-    def user_pc(self):
-        if self.thread() is not None:
-            return self.user_pc_of_thread()
-        return self.rt.user_code(self.chain(), False)
-
-    def user_pc_of_thread(self):
-        """Where the thread is outside the runtime, or was when a signal came."""
-        with On(self.thread()):
-            pcs, frame = [], gdb.newest_frame()
-            while frame is not None and len(pcs) < FRAMES:
-                if frame.type() == gdb.SIGTRAMP_FRAME:
-                    pcs, frame = [], frame.older()
-                    continue
-                pcs.append(frame.pc())
-                frame = frame.older()
-            return self.rt.user_code(pcs, True) or self.rt.user_code(pcs[:1], True)
-
-    def function(self):
-        if self["slot"] == 0:
-            return self.rt.function(self["fn"]) + " (not begun)"
-        try:
-            pc = self.user_pc()
-        except gdb.error:
-            pc = None
-        return self.rt.function(pc) if pc is not None else "?"
-
     def created(self):
         pc, is_main = self["spawn_pc"], self["flags"] & self.rt.value["G_MAIN"]
         return "" if pc == 0 else self.rt.function(pc) if is_main else self.rt.place(pc)

@@ -6,8 +6,8 @@
 #
 # Registers. gdb takes those of frame 0 from a thread. Those of frame 1 come from an unwinder, and
 # one of ours (Carrier) says that the caller of the current thread's frame is the coroutine's
-# innermost one. Its number, 1 or more if the thread is in inlined functions, is taken off in what is
-# printed.
+# innermost one. Its number, 1 or more if the thread is in inlined functions, is taken off in what
+# is printed.
 #
 # Memory. A copied stack may lie in its block while the addresses at which it belongs are in use by
 # another (runtime/copystack.c). gdb can be made to read memory from a file's read-only section
@@ -15,6 +15,7 @@
 # for as long as the command takes. What gdb wrote there would hit the other: it may not.
 #
 # A coroutine that runs, or stands still with its thread, is looked at on that thread.
+import contextlib
 import os
 import re
 import struct
@@ -24,7 +25,7 @@ import gdb
 import gdb.unwinder
 
 from weftgdb.memory import Record, read
-from weftgdb.runtime import On, arch_name, select_frame
+from weftgdb.runtime import FRAMES, On, arch_name, select_frame
 
 RUNNING_MOST = 1 << 20  # bytes of the stack of one that runs, in core files
 
@@ -175,38 +176,57 @@ def first_level(sp, pc):
     raise gdb.GdbError("weft: gdb does not see the coroutine's frames")
 
 
-def run_saved(g, saved, command, frame):
+@contextlib.contextmanager
+def carried(g, saved):
     registers = g.registers(saved)
     _, _, pc, sp, _ = g.rt.frame
     may_call = gdb.parameter("may-call-functions")
     carrier.set(registers, sp)
     set_all([("may-call-functions", False)])
     try:
-        run_shifted(command, frame, first_level(registers[sp], registers[pc]))
+        yield first_level(registers[sp], registers[pc])
     finally:
         set_all([("may-call-functions", may_call)])
         carrier.clear()
+
+
+@contextlib.contextmanager
+def seen(g):
+    """with seen(g) as level: gdb's frames from level on are those of g."""
+    thread, saved = g.thread(), g.saved()
+    if thread is None and saved is None:
+        raise gdb.GdbError("weft: coroutine %d has no stack yet, or it is not here" % g["id"])
+    with On(thread or gdb.selected_thread()):
+        if thread is not None:
+            yield 0
+            return
+        sp, hi, at = saved
+        with Overlay(sp, read(at, hi - sp)) if at != sp else contextlib.nullcontext():
+            with carried(g, saved) as level:
+                yield level
 
 
 def run_in(g, command, frame):
     """The command as if g were the current thread."""
     if RUNS.match(command):
         raise gdb.GdbError("weft: a coroutine cannot be run by itself")
-    thread = g.thread()
-    if thread is not None:
-        with On(thread):
-            run_shifted(command, frame, 0)
-        return
-    saved = g.saved()
-    if saved is None:
-        raise gdb.GdbError("weft: coroutine %d has no stack yet, or it is not here" % g["id"])
-    sp, hi, at = saved
-    with On(gdb.selected_thread()):
-        if at == sp:
-            run_saved(g, saved, command, frame)
-        else:
-            with Overlay(sp, read(at, hi - sp)):
-                run_saved(g, saved, command, frame)
+    with seen(g) as level:
+        run_shifted(command, frame, level)
+
+
+def user_pc(g):
+    """Where g is outside the runtime, by gdb's own unwinding, which takes a while; or None."""
+    with seen(g) as level:
+        select_frame(level)
+        pcs, exact, frame = [], level == 0, gdb.selected_frame()
+        while frame is not None and len(pcs) < FRAMES:
+            if frame.type() == gdb.SIGTRAMP_FRAME:
+                pcs, exact = [], True  # it was interrupted there
+            else:
+                pcs.append(frame.pc())
+            frame = frame.older()
+        pc = g.rt.user_code(pcs, exact)
+        return pcs[0] if pc is None and level == 0 else pc
 
 
 # ---- core files ----
