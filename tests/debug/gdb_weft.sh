@@ -106,8 +106,11 @@ look=(-ex 'info weft coroutines' -ex 'weft all bt -full' -ex 'echo ---\n' -ex 'i
 for object in gate full closed mutex rwmutex sem wg cond once; do look+=(-ex "print $object"); done
 script=(-ex "source $top/tools/gdb/weft.py")
 run=(-ex 'break marker' -ex run)
+# With less address space there is less to write to a core file.
+small=4000000
 
-gdb_on "${script[@]}" "${run[@]}" "${look[@]}" -ex "weft gcore $dir/gcore" \
+gdb_on -ex "set exec-wrapper bash -c 'ulimit -v $small; exec \"\$0\" \"\$@\"'" \
+    "${script[@]}" "${run[@]}" "${look[@]}" -ex "weft gcore $dir/gcore" \
     -ex 'weft 3 bt 1' -ex 'weft 3.1 frame' -ex 'weft 3 frame 2' -ex 'weft 3 continue' \
     -ex continue "$program"
 check_all "a process" frames
@@ -134,7 +137,7 @@ case $pattern in
 '' | '|'* | */*) echo "skip the kernel's core file: it goes elsewhere" ;;
 *)
     mkdir "$dir/core"
-    { (cd "$dir/core" && ulimit -c unlimited && exec "$program" 0 abort); } >/dev/null 2>&1
+    { (cd "$dir/core" && ulimit -c unlimited && ulimit -v "$small" && exec "$program" 0 abort); } >/dev/null 2>&1
     core=$(find "$dir/core" -type f)
     if [ -n "$core" ]; then
         gdb_on "${script[@]}" "${look[@]}" "$program" "$core"

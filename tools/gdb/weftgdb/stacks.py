@@ -219,14 +219,16 @@ def user_pc(g):
     with seen(g) as level:
         select_frame(level)
         pcs, exact, frame = [], level == 0, gdb.selected_frame()
-        while frame is not None and len(pcs) < FRAMES:
+        for _ in range(FRAMES):
+            if frame is None:
+                break
             if frame.type() == gdb.SIGTRAMP_FRAME:
                 pcs, exact = [], True  # it was interrupted there
             else:
                 pcs.append(frame.pc())
             frame = frame.older()
         pc = g.rt.user_code(pcs, exact)
-        return pcs[0] if pc is None and level == 0 else pc
+        return pcs[0] if pc is None and level == 0 and pcs else pc
 
 
 # ---- core files ----
