@@ -51,7 +51,7 @@ expect() # WHERE WHAT REGEX
 # The part of $out that `weft all bt` says of a coroutine.
 backtrace() # NAME
 {
-    awk -v head="^Coroutine [0-9]+ \"$1\" " '/^Coroutine /{ on = $0 ~ head } /^---/{ on = 0 } on' "$out"
+    awk -v head="^Coroutine [0-9]+ \"$1\" " '/^Coroutine /{ on = $0 ~ head } /^---/{ exit } on' "$out"
 }
 
 # What each is to be found in. FRAMES: bt with an end and no unknown frame is asked for.
@@ -111,6 +111,7 @@ small=4000000
 
 gdb_on -ex "set exec-wrapper bash -c 'ulimit -v $small; exec \"\$0\" \"\$@\"'" \
     "${script[@]}" "${run[@]}" "${look[@]}" -ex "weft gcore $dir/gcore" \
+    -ex 'weft all -name "lock*" -state Mutex printf "of %d, %d\n", 3, sizeof(int)' \
     -ex 'weft 3 bt 1' -ex 'weft 3.1 frame' -ex 'weft 3 frame 2' -ex 'weft 3 continue' \
     -ex continue "$program"
 check_all "a process" frames
@@ -118,6 +119,7 @@ complaints=0
 # Frames by number: of weft 3 bt 1 and the next two.
 got=$(sed '1,/^Saved corefile/d' "$out" | sed -n 's/^\(#[0-9]*\) .*/\1/p' | tr '\n' ' ')
 [ "$got" = "#0 #1 #2 " ] || failed "numbers of frames: $got"
+expect "a process" "a command with quotes" '^of 3, 4$'
 expect "a process" "it was let run" 'a coroutine cannot be run by itself'
 expect "a process" "it does not end as it should" 'exited normally'
 [ "$complaints" = 0 ] || cat "$out"

@@ -4,7 +4,6 @@
 import collections
 import fnmatch
 import re
-import shlex
 
 import gdb
 
@@ -24,22 +23,27 @@ def need_run():
 
 
 class Filter:
-    """Options that say which coroutines are meant; rest is what follows them."""
+    """Options that say which coroutines are meant, at the head of a text; rest is what follows."""
 
-    def __init__(self, words, flags=()):
+    WORD = re.compile(r"\s*(-\w+)(?:\s+|$)")
+    VALUE = re.compile(r"(\"[^\"]*\"|'[^']*'|\S+)(?:\s+|$)")
+
+    def __init__(self, text, flags=()):
         self.name, self.text, self.flags = None, None, set()
-        while words and words[0].startswith("-"):
-            word = words.pop(0)
-            if word in ("-name", "-state") and words:
-                if word == "-name":
-                    self.name = words.pop(0)
-                else:
-                    self.text = words.pop(0)
-            elif word in flags:
-                self.flags.add(word)
+        while (m := self.WORD.match(text)) is not None:
+            text = text[m.end():]
+            if m[1] in flags:
+                self.flags.add(m[1])
+                continue
+            value = self.VALUE.match(text)
+            if m[1] not in ("-name", "-state") or value is None:
+                raise gdb.GdbError("weft: what is %s?" % m[1])
+            text = text[value.end():]
+            if m[1] == "-name":
+                self.name = value[1].strip("\"'")
             else:
-                raise gdb.GdbError("weft: what is %s?" % word)
-        self.rest = words
+                self.text = value[1].strip("\"'")
+        self.rest = text.strip()
 
     def passes(self, g):
         return (self.name is None or fnmatch.fnmatchcase(g.name(), self.name)) and (
@@ -103,7 +107,9 @@ Function is where the coroutine is in code that is not libweft's."""
 
     def invoke(self, argument, from_tty):
         rt = need_run()
-        which = Filter(shlex.split(argument), ("-group", "-each"))
+        which = Filter(argument, ("-group", "-each"))
+        if which.rest:
+            raise gdb.GdbError("weft: what is %s?" % which.rest)
         gs = [g for g in rt.coroutines() if which.passes(g)]
         now, exact = rt.now()
         rows = [(g, g.state(), function_text(g, len(gs) < GROUP_FROM), g.created()) for g in gs]
@@ -215,13 +221,12 @@ gcore: as gdb's, and the stacks that gdb leaves out because there are guards bet
             except gdb.error as e:
                 raise gdb.GdbError(str(e))
             return
-        words = shlex.split(m[4]) if m[4].startswith("-") else [m[4]]
-        which = Filter(words)
+        which = Filter(m[4])
         if not which.rest:
             raise gdb.GdbError("weft: which command?")
         for g in rt.coroutines():
             if which.passes(g):
-                self.one_of_all(g, " ".join(which.rest))
+                self.one_of_all(g, which.rest)
 
     def one_of_all(self, g, command):
         name = ' "%s"' % g.name() if g.name() else ""
