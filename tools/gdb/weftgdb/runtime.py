@@ -108,7 +108,7 @@ class Runtime:
         The first may be where a thread is; others are return addresses, but for what the
         runtime has interrupted."""
         if self.library is None and first_is_exact:
-            return pcs[0] if pcs else None  # in an archive the runtime is a part of the program: we cannot tell
+            return pcs[0] if pcs else None  # the runtime is a part of the program: cannot tell
         entered, injected = self.library is not None, first_is_exact
         for pc in pcs:
             at = pc if injected or pc == 0 else pc - 1
