@@ -27,6 +27,7 @@
  */
 #include "annotate.h"
 #include "copystack.h"
+#include "layout.h"
 
 #include <unistd.h>
 
@@ -47,6 +48,16 @@ static struct {
     Slab *partial;
     uint32_t empty; /* slabs all of whose Gs are free */
 } arena;
+
+const Layout coro_layout[] = {
+    LAYOUT_ADDRESS("slabs", &arena.all),
+    LAYOUT_FIELD(Slab, next),
+    LAYOUT_FIELD(Slab, n),
+    LAYOUT_FIELD(Slab, g[0]),
+    {0, 0, ""},
+};
+/* Links layout.c into programs that have the library as an archive. */
+static const void *const layout_wanted __attribute__((used)) = weft_private_layout;
 
 static Slab *slab_of(G *g)
 {
