@@ -32,8 +32,8 @@
  * What runs next. runnext first: what was just made ready runs right after the
  * one that made it ready, so that a pair talking over a channel stays on one P
  * with its data warm. Then the ring. At most STREAK runs in a row come from
- * runnext while the ring has others: a talking pair must not starve them (Go
- * has its time slice for this). After TICK switches one looks at the clock, the
+ * runnext while the ring has others: a talking pair must not starve them. Nor when it computes between
+ * its words: a streak shares one time slice (preempt.c). After TICK switches one looks at the clock, the
  * timers and the poller, every GLOBAL-th at the global queue first.
  *   The periodic look happens in sched_arrive(), after the commit, never in pick(): a
  * parking G may hold a channel's or a descriptor's lock, which timers and the
