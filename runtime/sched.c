@@ -468,11 +468,9 @@ void weft_yield(void)
     rt_leave_parking(sched_yield_to_others(m));
 }
 
-WEFT_NO_TSAN _Noreturn void sched_exit(M *m)
+WEFT_NO_TSAN static inline __attribute__((always_inline)) _Noreturn void exit_to(M *m, G *g,
+                                                                                 G *next)
 {
-    G *g = m->g, *next = pick(m, m->p);
-    if (next == NULL)
-        next = &m->g0;
     next = prepare(m, next);
     g->flags &=
         (uint16_t)~G_COPIED; /* it does not leave its window, it is done with it: coro_reap() */
@@ -487,6 +485,19 @@ WEFT_NO_TSAN _Noreturn void sched_exit(M *m)
     note_leave(m, g, next, true);
     arch_switch(&g->sp, next->sp, m);
     __builtin_unreachable();
+}
+
+WEFT_NO_TSAN _Noreturn void sched_exit(M *m)
+{
+    G *g = m->g, *next = pick(m, m->p);
+    exit_to(m, g, next != NULL ? next : &m->g0);
+}
+
+/* What it was reaped with goes to the P, which g0 hands on: hold_thread_ends(). */
+WEFT_NO_TSAN _Noreturn void sched_exit_pinned(M *m)
+{
+    m->ends = true;
+    exit_to(m, m->g, &m->g0);
 }
 
 /* On g0: what an attention bit asks for. Returns the bits it has acted on. */
@@ -527,6 +538,11 @@ void sched_loop(M *m)
             if (m->p != NULL && !hold_give_next(m))
                 idle_release_p(m);
             return;
+        }
+        if (unlikely(m->ends)) {
+            if (hold_thread_ends(m))
+                return;
+            continue;
         }
         if (m->p != NULL && get(&m->p->attention) != 0)
             sched_attend(m);
