@@ -471,7 +471,6 @@ void weft_yield(void)
 WEFT_NO_TSAN static inline __attribute__((always_inline)) _Noreturn void exit_to(M *m, G *g,
                                                                                  G *next)
 {
-    next = prepare(m, next);
     g->flags &=
         (uint16_t)~G_COPIED; /* it does not leave its window, it is done with it: coro_reap() */
     m->commit = coro_reap;
@@ -490,7 +489,7 @@ WEFT_NO_TSAN static inline __attribute__((always_inline)) _Noreturn void exit_to
 WEFT_NO_TSAN _Noreturn void sched_exit(M *m)
 {
     G *g = m->g, *next = pick(m, m->p);
-    exit_to(m, g, next != NULL ? next : &m->g0);
+    exit_to(m, g, prepare(m, next != NULL ? next : &m->g0));
 }
 
 /* What it was reaped with goes to the P, which g0 hands on: hold_thread_ends(). */

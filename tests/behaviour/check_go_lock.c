@@ -75,7 +75,14 @@ static void roam(void *arg)
     }
 }
 
-/* Alone on its thread until the last unlock, and not any more after it. */
+static bool exists(int tid)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%d", tid);
+    return access(path, F_OK) == 0;
+}
+
+/* Alone on its thread until the last unlock, and not any more after it; unless that has idled until it ended. */
 static void nest(void *arg)
 {
     (void)arg;
@@ -93,7 +100,7 @@ static void nest(void *arg)
             weft_thread_unlock();
         }
         int64_t late = weft_now() + 20 * SEC;
-        while (!strangers) {
+        while (!strangers && exists(locked_tid)) {
             OK(weft_now() < late);
             weft_sleep(100 * US);
         }
@@ -186,13 +193,6 @@ static void end_locked(void *arg)
     (void)leave();
     weft_yield();
     weft_thread_unlock(); /* once less */
-}
-
-static bool exists(int tid)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/task/%d", tid);
-    return access(path, F_OK) == 0;
 }
 
 /* Main's thread, that of weft_run(), stays. It is the process' first here. */
