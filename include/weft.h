@@ -261,7 +261,10 @@ WEFT_API void weft_preempt_enable(void);
  * on, and no other coroutine runs there: for libraries that keep state in
  * thread-locals across calls that park. Its parks and wake-ups cost a switch of
  * threads. Go's runtime.LockOSThread; unlock without lock does nothing. On a foreign
- * thread both do nothing. Neither parks. */
+ * thread both do nothing. Neither parks.
+ *   Whoever ends between them takes its thread along, and what it has made of that: credentials,
+ * namespaces, signal masks that cannot be put back. The thread that called weft_run() stays, and runs no
+ * coroutine before weft_run() returns on it. */
 WEFT_API void weft_thread_lock(void);
 WEFT_API void weft_thread_unlock(void);
 

@@ -381,6 +381,16 @@ static __attribute__((noinline)) M *coro_end_known(M *m)
     return m;
 }
 
+/* Main's is the end of the run. One that has not let go of its thread takes it along. */
+WEFT_NO_TSAN static __attribute__((noinline)) void coro_end_odd(M *m)
+{
+    G *g = m->g;
+    if (g->flags & G_MAIN)
+        life_main_ends();
+    if (g->pins > (sched.threads ? 1 : 0)) /* one is ours: coro_bind() */
+        sched_exit_pinned(m);
+}
+
 WEFT_NO_TSAN static __attribute__((noinline)) _Noreturn void coro_finish(void)
 {
     M *m = rt_enter();
@@ -398,8 +408,8 @@ WEFT_NO_TSAN static __attribute__((noinline)) _Noreturn void coro_finish(void)
         callback_end(m, g);
     else if (g->wg != NULL)
         weft_wg_done(g->wg);
-    if (unlikely(g->flags & G_MAIN))
-        life_main_ends();
+    if (unlikely(g->flags & (G_MAIN | G_PINNED)))
+        coro_end_odd(m);
     sched_exit(m);
 }
 
