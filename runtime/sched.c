@@ -117,8 +117,12 @@ static G *pick(M *m, P *p)
                 return g;
         } else {
             p->streak = 0;
-            if ((g = runq_take_next(p)) != NULL)
+            bool alone = get(&p->tail) == get(&p->head);
+            if ((g = runq_take_next(p)) != NULL) {
+                if (alone) /* in the ring an idle P would steal it at once */
+                    return g;
                 runq_put(p, g);
+            }
         }
     } else {
         p->streak = 0;
