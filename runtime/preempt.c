@@ -5,17 +5,19 @@
  * When. Each M has a tick that counts the CPU time of its own thread, so a thread
  * that is blocked in the kernel is never interrupted (sys/linux/tick.c). A coroutine
  * during which two ticks pass, or a resumed hog during which one passes, has used
- * up its slice: it is a *hog*, and gives way if anything else can run. Who runs next because its
- * predecessor woke it goes on in that one's slice, as in Go: else two that hand each other the processor never
- * used one up. A streak of these (sched.c) is one coroutine here, and whoever of it runs when its slice
- * is over gives way. A pick costs nothing more for that: at a tick all picks since the last one came from runnext if there
- * were no more of them than the streak is long. (Seldom it was one less: a pick from the global queue
- * does not end a streak.) Besides, the
+ * up its slice: it is a *hog*, and gives way if anything else can run. Besides, the
  * monitor pokes the M of a hog when something was woken and no P is idle: that
  * one gives way at once, and keeps the rest of its slice (its thread's clock stands
  * still with it). A tick costs 20 us in a virtual machine, nearly all of it in the
  * kernel, so while a hog has nothing to give way to its ticks become rarer, down to
  * one in LAZIEST slices; as soon as anything waits the monitor restores them.
+ *
+ * Pairs. Two that hand each other the processor would never use up a slice. So who runs next because it
+ * was just woken (runnext) goes on in the slice of its waker, as in Go: a streak of these (sched.c) is one
+ * coroutine here, and who of it runs when the slice is over gives way. The switch does not pay for that: if no more
+ * were picked since the last tick than the streak is long, all came from runnext. (A pick from the global queue does not
+ * end a streak: behind one a slice may end a tick early.) A pair of which 64 turns are shorter than
+ * a slice is not seen so: it shares with others by turns, not by time.
  *
  * How: three answers.
  * - Not now. Inside the runtime (preempt_off > 0), or when the coroutine has disabled
