@@ -109,27 +109,29 @@ static void note_all(const M *self)
 
 /* Blocked in the kernel. Only its stack pointer is known: the walk ends at a frame that is found by another
  * register. */
-static void walk_blocked(Place *at)
+static bool walk_blocked(void *arg, G *g)
 {
+    Place *at = arg;
     ArchContext ctx = {0};
     void *lo, *hi;
     uintptr_t again;
-    if (at->g->slot == NULL || (ctx.pc = sys_task_pc(at->tid, &ctx.sp)) == 0)
-        return;
+    if (g->slot == NULL || (ctx.pc = sys_task_pc(at->tid, &ctx.sp)) == 0)
+        return true;
     at->kernel = true;
-    stack_bounds(at->g->slot, &lo, &hi);
+    stack_bounds(g->slot, &lo, &hi);
     if (ctx.sp <= (uintptr_t)lo || ctx.sp > (uintptr_t)hi)
-        return;
+        return true;
     at->n = unwind_walk(&ctx, NULL, false, lo, hi, at->frames, NULL, ENTRY_FRAMES);
     atomic_thread_fence(memory_order_acquire); /* the walk's reads come before this look */
     if (sys_task_pc(at->tid, &again) != ctx.pc || again != ctx.sp)
         at->n = 0;
+    return true;
 }
 
 static void ask(M *m, Place *at)
 {
     if (sys_task_runs(at->tid) == 0) {
-        walk_blocked(at);
+        report_guarded(walk_blocked, at, at->g);
         return;
     }
     if (sched.slice == 0)
@@ -139,13 +141,19 @@ static void ask(M *m, Place *at)
     (void)sys_tick_nudge(&m->tick);
 }
 
+/* It may still answer: it has not parked meanwhile, or blocked in the kernel. */
+static bool may_answer(const M *m, const Place *at)
+{
+    uint32_t state = get_acq(&at->state); /* pairs with where_answer() */
+    return state == WRITING ||
+           (state == ASKED && *(G *const volatile *)&m->g == at->g && sys_task_runs(at->tid) != 0);
+}
+
 static bool all_answered(void)
 {
-    for (uint32_t i = 0; i < nplaces; i++) {
-        uint32_t state = get_acq(&place[i].state); /* pairs with where_answer() */
-        if (state == ASKED || state == WRITING)
+    for (uint32_t i = 0; i < nplaces; i++)
+        if (may_answer(asked[i], &place[i]))
             return false;
-    }
     return true;
 }
 
@@ -153,8 +161,8 @@ static void withdraw(M *m, Place *at)
 {
     uint32_t was = ASKED;
     if (atomic_compare_exchange_strong(&at->state, &was, FREE)) {
-        if (sys_task_runs(at->tid) == 0)
-            walk_blocked(at);
+        if (sys_task_runs(at->tid) == 0 && *(G *const volatile *)&m->g == at->g)
+            report_guarded(walk_blocked, at, at->g);
     } else {
         while (get_acq(&at->state) == WRITING)
             sys_sleep_until(sys_now() + LOOK_NS);
