@@ -108,7 +108,7 @@ static void walk_block(Entry *e, G *g, char *sp, char *hi)
 
 static bool in_block(const G *g)
 {
-    return window_copied(g) && get(&window_of(g)->resident) != g;
+    return window_copied(g) && window_of(g)->resident != g;
 }
 
 static void walk_parked(Entry *e, G *g)

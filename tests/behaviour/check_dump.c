@@ -160,6 +160,7 @@ static void end(weft_chan_t *c)
     while (weft_num_coroutines() > 1)
         weft_sleep(MS);
     close(pipes[0]);
+    weft_chan_unref(c);
 }
 
 /* A dump in which all is as it is to be once they have come so far. */

@@ -45,10 +45,64 @@ look()
             for (b in bad) printf "perf.sh: %s: %d end at %s\n", mode, bad[b], b
             # libc and the vDSO keep no frame pointers: a rare sample at the start of
             # a call into them has a frame without a name.
-            allowed = mode == "dwarf" ? 0 : all / 50
+            allowed = mode == "dwarf" ? 0 : 1 + all / 50
             exit !(all >= 20 && good == all && garbage <= allowed)
         }' || exit 1
 }
 
 look "frame pointers" -g
 look "dwarf" --call-graph dwarf,4096
+
+# ---- three functions in three coroutines -----------------------------------------
+#
+# Each sample, but for those of the thread that only watches, must lie in one of the three busy functions (95 of 100), below the callers of that one and no
+# other, from the coroutine's entry on; no frame may be without a name. (Samples of the tick's handler are not
+# looked at in that respect: it runs on the alternate stack, and perf keeps a part of one stack only.)
+busy=$(dirname "$spin")/busy
+[ -x "$busy" ] || { echo "perf.sh: no program $busy"; exit 1; }
+
+three() # MODE STACK HOW PERF-OPTION...
+{
+    local mode=$1 stack=$2 how=$3
+    shift 3
+    perf record -q -e task-clock:u -F 500 "$@" -o "$dir/data" "$busy" 500 "$stack" "$how" >"$dir/out" 2>&1 ||
+        { echo "perf.sh: $mode, $stack, $how: perf record failed"; cat "$dir/out"; exit 1; }
+    read -r _ a b c <<<"$(grep '^calls' "$dir/out")"
+    perf script -i "$dir/data" -F comm,ip,sym 2>/dev/null |
+        awk -v what="$mode, $stack, $how" -v a="$a" -v b="$b" -v c="$c" '
+        function finish(   n, k) {
+            if (chain == "" || thread == "weft-monitor")
+                return
+            all++
+            if (match(chain, /^burn_[012] /)) {
+                k = substr(chain, 6, 1)
+                if (chain == "burn_" k " middle_" k " start_" k " coro_start arch_entry ") { right++; hit[k]++ }
+                else wrong[chain]++
+            }
+            if (chain ~ /(burn|middle|start)_[012] / && chain !~ /tick_handler/ && chain ~ /\[unknown\]/) { unknown++; wrong[chain]++ }
+        }
+        /^[^ \t]/ { finish(); thread = $1; chain = ""; next } # the first line of a sample
+        NF >= 2 { chain = chain $2 " " }
+        END {
+            finish()
+            calls = a + b + c
+            printf "perf.sh: %s: %d samples, %d in the right function and from the entry on (%d %d %d; calls %d %d %d), %d with unknown frames\n",
+                what, all, right, hit[0], hit[1], hit[2], a, b, c, unknown
+            for (w in wrong) printf "perf.sh: %s: %d times: %s\n", what, wrong[w], w
+            if (all < 50 || right < 0.95 * all || unknown > 0)
+                exit 1
+            for (k = 0; k < 3; k++) { # the shares, to a tenth of the whole
+                part = (k == 0 ? a : k == 1 ? b : c) / calls
+                if (hit[k] / right - part > 0.1 || part - hit[k] / right > 0.1) exit 1
+            }
+        }' || { echo "perf.sh: $mode, $stack, $how: not so"; exit 1; }
+}
+
+for stack in private copied; do
+    for how in hot moved resumed; do
+        # one window: what is resumed on a copied stack has been copied away and back
+        if [ "$stack $how" != "copied hot" ]; then export WEFT_DEBUG=windows=1; else unset WEFT_DEBUG; fi
+        three "frame pointers" "$stack" "$how" -g
+        three dwarf "$stack" "$how" --call-graph dwarf,4096
+    done
+done
