@@ -937,7 +937,8 @@ WEFT_API int weft_signal_stop(weft_chan_t *c);
  * Beyond 1000 coroutines those that are the same in all but name are one entry with their number, the largest first.
  * Where those are that run is asked of their threads, for some milliseconds; who does not answer (nobody does with
  * WEFT_DEBUG=preempt=off) is shown without a backtrace. Each entry is true of some moment: others run on.
- * 0; -EBADF; -EPERM outside weft_run(). Does not park; blocks the thread while it writes.
+ * 0; -EBADF; -EBUSY, another one is being written, and was not done in a second; -EPERM outside
+ * weft_run(). Does not park; blocks the thread while it writes.
  *   Every fatal line is followed by the same on standard error. With WEFT_DEBUG=sigquit, or WEFT_SIGQUIT in
  * weft_config_t.flags, SIGQUIT (kill -QUIT, control-backslash) writes it there too, and the program goes on; the
  * signal has no other effect during the run, but for channels of weft_signal_notify(). */

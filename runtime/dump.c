@@ -228,10 +228,12 @@ static void dump_body(void *arg, const ArchContext *here)
     out_flush(&o);
 }
 
-void dump_all(int fd)
+bool dump_all(int fd)
 {
-    if (!report_run(dump_body, &fd))
+    bool done = report_run(dump_body, &fd);
+    if (!done)
         warn("another report is being written: no dump");
+    return done;
 }
 
 int weft_dump(int fd)
@@ -244,8 +246,8 @@ int weft_dump(int fd)
         err = -EPERM;
     else if (fcntl(fd, F_GETFD) < 0)
         err = -EBADF;
-    else
-        dump_all(fd);
+    else if (!dump_all(fd))
+        err = -EBUSY;
     errno = e;
     rt_leave(m);
     return err;

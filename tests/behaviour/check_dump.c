@@ -212,8 +212,8 @@ static void each_copied(void)
 
 START_TEST(test_each)
 {
-    if (test_stack() == WEFT_STACK_COPIED && _i >= NPROCS)
-        return;
+    if (!TICKS && _i % NPROCS == 0)
+        return; /* the hog would have it all */
     run(_i % NPROCS, _i < NPROCS ? each_private : each_copied);
 }
 END_TEST
@@ -494,7 +494,7 @@ static void waiter(void *arg)
     turns++;
 }
 
-static const int MANY = 100000, WAIT = 7;
+static const int MANY = TICKS ? 100000 : 1400, WAIT = 7; /* TSan has no room for more */
 
 static void many_body(int stack)
 {
@@ -522,13 +522,15 @@ static void many_body(int stack)
         fprintf(stderr, "%lld ns\n%s", (long long)best, text);
     OK(best < SEC);
     OK(strlen(text) < 5000);
-    EQ(count("100001 coroutines, by state"), 1);
+    EQ(count(TICKS ? "100001 coroutines, by state" : "1401 coroutines, by state"), 1);
     EQ(count(" coroutines, the first: coroutine "), 3);
     EQ(count(" [chan receive"), 3);
-    EQ(count("42858 coroutines, the first: "), 1);
-    EQ(count("28572 coroutines, the first: "), 1);
-    EQ(count("28570 coroutines, the first: "), 1);
-    OK(strstr(text, "42858 coroutines") < strstr(text, "28572 coroutines"));
+    if (TICKS) {
+        EQ(count("42858 coroutines, the first: "), 1);
+        EQ(count("28572 coroutines, the first: "), 1);
+        EQ(count("28570 coroutines, the first: "), 1);
+        OK(strstr(text, "42858 coroutines") < strstr(text, "28572 coroutines"));
+    }
     if (NAMES) {
         EQ(count("wait_one+"), 2);
         EQ(count("wait_two+"), 1);
@@ -562,12 +564,15 @@ int main(void)
     TCase *tc = tcase_create("dump");
     tcase_set_timeout(tc, 120);
     tcase_add_loop_test(tc, test_each, 0, 2 * NPROCS);
-    tcase_add_loop_test(tc, test_held, 0, NPROCS);
-    tcase_add_test(tc, test_spin_thread);
-    tcase_add_test(tc, test_spin_self);
-    tcase_add_test(tc, test_spin_signal);
+    if (TICKS) { /* else hogs starve everybody */
+        tcase_add_loop_test(tc, test_held, 0, NPROCS);
+        tcase_add_test(tc, test_spin_thread);
+        tcase_add_test(tc, test_spin_self);
+        tcase_add_test(tc, test_spin_signal);
+    }
     tcase_add_loop_test(tc, test_quit, 0, NPROCS);
-    tcase_add_test(tc, test_quit_blocked);
+    if (TICKS) /* TSan keeps signals back while a thread sleeps in a call that it does not know */
+        tcase_add_test(tc, test_quit_blocked);
     tcase_add_loop_test(tc, test_many, 0, 2);
     suite_add_tcase(s, tc);
     return run_suite(s);

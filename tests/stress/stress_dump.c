@@ -88,12 +88,17 @@ static void ask(char *text, size_t size)
     int fd = mkstemp(name);
     OK(fd >= 0);
     unlink(name);
-    OK(weft_dump(fd) == 0);
+    int rc = weft_dump(fd);
+    if (rc == -EBUSY) { /* a slow build's took a second */
+        close(fd);
+        return;
+    }
+    OK(rc == 0);
     ssize_t n = pread(fd, text, size - 1, 0);
     OK(n > 0);
     close(fd);
     text[n] = '\0';
-    OK(strstr(text, "\ncoroutine 1 [") != NULL || strstr(text, "another report") != NULL);
+    OK(strstr(text, "\ncoroutine 1 [") != NULL);
     bool whole = (size_t)n < size - 1 && !stop;
     OK(!whole || strstr(text, "\"computes\" [") != NULL);
     OK(!whole || strstr(text, "\"pinned\" [") != NULL);
