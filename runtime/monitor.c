@@ -27,8 +27,8 @@
  * nobody allocates. Threads are made by another one (maker.c).
  *
  * Whom it interrupts. p->m is written under sched.lock when a P changes hands. Under
- * that lock the monitor marks the M it has found (poking); an M that ends waits until
- * it is not marked (preempt_thread_leave).
+ * that lock the monitor marks the M it has found (poking, a counter: dumps mark Ms as well, where.c); an M
+ * that ends waits until it is not marked (preempt_thread_leave).
  *
  * Alarms. A handler, or an M, that wants something done now stores 1 in `alarm` and
  * then reads sched.poller; the monitor stores its role there and then reads `alarm`:
