@@ -468,18 +468,25 @@ END_TEST
 static weft_chan_t *gate;
 static _Atomic int parked;
 
+/* No two bodies are equal, or a compiler may make one of them. */
 static __attribute__((noinline)) void wait_one(void)
 {
     parked++;
     weft_recv(gate, NULL);
-    turns++;
+    turns += 2;
 }
 
 static __attribute__((noinline)) void wait_two(void)
 {
     parked++;
     weft_recv(gate, NULL);
-    turns++;
+    turns += 3;
+}
+
+static __attribute__((noinline)) void one_elsewhere(void)
+{
+    wait_one();
+    turns += 4;
 }
 
 /* The same function called from two places, and another one: three backtraces. */
@@ -490,7 +497,7 @@ static void waiter(void *arg)
     else if (arg == &gate)
         wait_two();
     else
-        wait_one();
+        one_elsewhere();
     turns++;
 }
 
