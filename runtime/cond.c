@@ -2,8 +2,10 @@
  *
  * cond.c: the condition variable, after Go's sync.Cond; and once, after sync.Once.
  *
- * The object is its address: who waits is in the queue of its lot (lot.c). wait queues before it
- * unlocks the mutex, so a signal that follows the unlock finds it, and parks after that, in a second
+ * The object is its address: who waits is in the queue of its lot (lot.c). wait queues before anybody can find
+ * the mutex unlocked and signal: so a signal that follows the unlock finds it. If nobody is to be woken for the
+ * mutex its unlock is one swap, and is done under the lot's lock, which the commit of the park lets go: a signaller
+ * that comes in between waits there. Else wait queues first, and parks after the unlock, in a second
  * step, since an unlock may take other lots' locks and park itself. Signals wake in the order of the
  * waits. A signal's waiter whose deadline was faster does not count: the next one is woken.
  *
@@ -27,7 +29,8 @@ typedef struct {
     _Atomic uint32_t done;
 } Once;
 _Static_assert(sizeof(Once) <= sizeof(weft_once_t), "weft_once_t holds a Once");
-_Static_assert(offsetof(Once, done) == offsetof(weft_once_t, opaque[2]), "ABI note in weft.h");
+_Static_assert(offsetof(Once, done) == offsetof(weft_once_t, opaque[2]),
+               "ABI note in weft/inline.h");
 
 /* ---- condition variable ---- */
 
@@ -36,23 +39,49 @@ static inline Cond *cond_of(weft_cond_t *c)
     return (Cond *)(void *)c;
 }
 
+/* A wait has come back without a signal, and with the lock. */
+static void cond_withdraw(Lot *lot, Cond *x)
+{
+    set(&x->waiters, get(&x->waiters) - 1);
+    lot_unlock(lot);
+}
+
 /* Queued. Wait for a signal, however long the unlock takes. */
 static int cond_park(const LotWait *how, Cond *x)
 {
     Lot *lot;
     M *m = chaos_yield(rt_enter(), 4);
     int rc = lot_park(&m, how, &lot);
-    if (rc < 0) {
-        set(&x->waiters, get(&x->waiters) - 1);
-        lot_unlock(lot);
-    }
+    if (rc < 0)
+        cond_withdraw(lot, x);
     rt_leave(m);
     return rc;
+}
+
+/* Unlock the mutex and wait. */
+static int cond_sleep(M *m, const LotWait *how, Cond *x, weft_mutex_t *mutex)
+{
+    Lot *lot = lot_lock(m, x);
+    set(&x->waiters, get(&x->waiters) + 1); /* before the unlock: see above */
+    if (likely(!chaos(m, 2) && sync_unlock_quick(mutex))) {
+        int rc = lot_wait(&m, lot, how);
+        if (unlikely(rc < 0))
+            cond_withdraw(lot, x);
+        rt_leave(m);
+        return rc;
+    }
+    lot_join(m, lot, how);
+    lot_unlock(lot);
+    rt_leave(m);
+    weft_mutex_unlock(mutex);
+    return cond_park(how, x);
 }
 
 /* A coroutine that is cancelled has the mutex all the same. */
 static int cond_lock_again(weft_mutex_t *mutex)
 {
+    if (likely(sync_lock_quick(mutex)))
+        return 0;
     G *g = coro_self();
     if (g == NULL)
         return weft_mutex_lock(mutex);
@@ -73,17 +102,11 @@ int weft_cond_wait_until(weft_cond_t *c, weft_mutex_t *mutex, int64_t deadline)
         return rt_no_m();
     window_refuse(m, x, "weft_cond_t");
     int rc = sync_may_wait(deadline);
-    if (rc == 0) {
-        Lot *lot = lot_lock(m, x);
-        set(&x->waiters, get(&x->waiters) + 1);
-        lot_join(m, lot, &how);
-        lot_unlock(lot);
-    }
-    rt_leave(m);
-    if (rc != 0)
+    if (rc != 0) {
+        rt_leave(m);
         return rc;
-    weft_mutex_unlock(mutex);
-    rc = cond_park(&how, x);
+    }
+    rc = cond_sleep(m, &how, x, mutex);
     if (unlikely(rc == -ECANCELED && coro_self() == NULL))
         return rc; /* the run has ended */
     return likely(cond_lock_again(mutex) == 0) ? rc : -ECANCELED;
@@ -92,6 +115,16 @@ int weft_cond_wait_until(weft_cond_t *c, weft_mutex_t *mutex, int64_t deadline)
 int weft_cond_wait(weft_cond_t *c, weft_mutex_t *mutex)
 {
     return weft_cond_wait_until(c, mutex, 0);
+}
+
+/* One goes next to the caller, who is about to let go of the mutex, or to wait, on the same processor: behind
+ * the ring it would be stolen by an idle one at once, and wait for the mutex there. */
+static void cond_ready(M *m, G *head)
+{
+    if (head != NULL && head->link == NULL)
+        sched_ready(m, head);
+    else
+        sched_ready_list(m, head);
 }
 
 /* Wake at most n. */
@@ -116,7 +149,7 @@ static int cond_wake(weft_cond_t *c, uint32_t n)
     }
     set(&x->waiters, get(&x->waiters) - left);
     lot_unlock(lot);
-    sched_ready_list(m, ready.head);
+    cond_ready(m, ready.head);
     rt_leave(m);
     return 0;
 }

@@ -27,6 +27,7 @@
  */
 #include "annotate.h"
 #include "copystack.h"
+#include "layout.h"
 
 #include <unistd.h>
 
@@ -47,6 +48,16 @@ static struct {
     Slab *partial;
     uint32_t empty; /* slabs all of whose Gs are free */
 } arena;
+
+const Layout coro_layout[] = {
+    LAYOUT_ADDRESS("slabs", &arena.all),
+    LAYOUT_FIELD(Slab, next),
+    LAYOUT_FIELD(Slab, n),
+    LAYOUT_FIELD(Slab, g[0]),
+    {0, 0, ""},
+};
+/* Links layout.c into programs that have the library as an archive. */
+static const void *const layout_wanted __attribute__((used)) = weft_private_layout;
 
 static Slab *slab_of(G *g)
 {
@@ -370,6 +381,16 @@ static __attribute__((noinline)) M *coro_end_known(M *m)
     return m;
 }
 
+/* Main's is the end of the run. One that has not let go of its thread takes it along. */
+WEFT_NO_TSAN static __attribute__((noinline)) void coro_end_odd(M *m)
+{
+    G *g = m->g;
+    if (g->flags & G_MAIN)
+        life_main_ends();
+    if (g->pins > (sched.threads ? 1 : 0)) /* one is ours: coro_bind() */
+        sched_exit_pinned(m);
+}
+
 WEFT_NO_TSAN static __attribute__((noinline)) _Noreturn void coro_finish(void)
 {
     M *m = rt_enter();
@@ -387,8 +408,8 @@ WEFT_NO_TSAN static __attribute__((noinline)) _Noreturn void coro_finish(void)
         callback_end(m, g);
     else if (g->wg != NULL)
         weft_wg_done(g->wg);
-    if (unlikely(g->flags & G_MAIN))
-        life_main_ends();
+    if (unlikely(g->flags & (G_MAIN | G_PINNED)))
+        coro_end_odd(m);
     sched_exit(m);
 }
 

@@ -163,8 +163,8 @@ static CtxScope *queue_get(CtxQueue *q)
     return container_of(node, CtxScope, node);
 }
 
-/* s alone. False: it was over before. */
-static bool scope_end(M *m, CtxScope *s, int err, int cause)
+/* s alone. False: it was over before. kids: there is a list to empty. One that is empty now stays so. */
+static bool scope_end(M *m, CtxScope *s, int err, int cause, bool *kids)
 {
     GList ready = {NULL, NULL};
     lock_acquire(m, &s->lock, RANK_CTX);
@@ -174,6 +174,7 @@ static bool scope_end(M *m, CtxScope *s, int err, int cause)
         s->cause = cause;
         chan_shut(m, s->done, &ready);
     }
+    *kids = first && s->kids.next != &s->kids;
     lock_release(&s->lock);
     sched_ready_list(m, ready.head);
     TimerHead *timer = ctx_timer(&s->ctx);
@@ -224,13 +225,16 @@ static void scope_cancel(M *m, CtxScope *s, int err, int cause, bool breathe)
 {
     CtxQueue q = {NULL, NULL};
     uint32_t n = 0;
-    if (!scope_end(m, s, err, cause))
+    bool kids;
+    if (!scope_end(m, s, err, cause, &kids))
         return;
     if (scope_above(s) != NULL)
         node_leave(m, scope_above(s), &s->node);
-    scope_end_kids(m, s, &q);
+    if (kids)
+        scope_end_kids(m, s, &q);
     for (CtxScope *kid; (kid = queue_get(&q)) != NULL; ctx_drop(m, &kid->ctx)) {
-        if (scope_end(m, kid, err, cause))
+        (void)scope_end(m, kid, err, cause, &kids);
+        if (kids)
             scope_end_kids(m, kid, &q);
         if (breathe && ++n % BATCH == 0)
             scope_breathe(m);
@@ -306,8 +310,9 @@ static CtxScope *scope_new(M *m, weft_ctx_t *parent, enum Kind kind, int64_t dea
     if (err == 0)
         node_link(above, &s->node);
     lock_release(&above->lock);
+    bool kids;
     if (err != 0)
-        scope_end(m, s, err, cause);
+        scope_end(m, s, err, cause, &kids); /* nobody else has it: no kids */
     return s;
 }
 _Static_assert(offsetof(weft_chan_t, buf) % _Alignof(CtxTimed) == 0, "a scope lies in buf");

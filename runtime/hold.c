@@ -9,7 +9,8 @@
  * signal handler; only the P goes on, to an M from bed or to the thread of another
  * held coroutine. The G is then *held*: it is queued like any other, and who
  * picks it gives its own P to that thread and goes to bed (hold_give). The same
- * serves coroutines that are pinned to their thread: they park in place.
+ * serves coroutines that are pinned to their thread: they park in place. One that ends pinned leaves a thread
+ * on which nobody else may run: that gives its P away as if the coroutine had parked, and ends (hold_thread_ends).
  *
  * Who writes what. Under sched.lock the holder sets g->held, zeroes its park
  * word, gives up its P and puts g into a queue; whoever gives it a P clears
@@ -211,6 +212,18 @@ enum Hold hold_running(M *m, void *uc, enum HogPlace place)
     return HELD;
 }
 
+/* p was ours, and is nobody's. */
+static void go_on_without(M *m, P *p, M *to, bool last)
+{
+    if (to != NULL) {
+        pass(to, p, GO, false);
+        return;
+    }
+    procs_put_back(m, p);
+    if (last)
+        maker_want(); /* somebody must wait for timers and descriptors */
+}
+
 /* Our P goes on without us, with whatever is queued on it. The end of a run that is
  * seen here is not waited for; one that comes later finds us (hold_give_next). If we have
  * been claimed already there is a P under way to us, and we must be there. */
@@ -231,13 +244,46 @@ static void release(M *m)
     lock_release(&sched.lock);
     if (stopping)
         hold_abandon(m);
-    if (to != NULL) {
-        pass(to, p, GO, false);
-        return;
+    go_on_without(m, p, to, last);
+}
+
+/* Not lost: `stopping` is set before idle_stop_all() looks for us under sched.lock; either it sees `gone`, or we have seen
+ * `stopping` there. */
+static void wait_for_stop(M *m0)
+{
+    while (!get(&sched.stopping))
+        sys_park(&m0->park, 0, 0);
+}
+
+/* What may still find m: the monitor by p->m, until drop(), and marks it (preempt_thread_leave() waits for that); who
+ * walks all_ms, until thread_main() has taken it off there. It holds nobody and is not in bed, so nobody gives it a
+ * P. Its own it drops under sched.lock like one that parks in place, and from there it is the same: an M from bed
+ * gets it, or it goes to the idle list with its queue in the global one, and whoever looks is woken or made.
+ *   From then on m counts as one that stands still: the maker makes one in its place.
+ *   The thread in weft_run() is not ours to end. It may be as strange as any other, and so does not run
+ * coroutines either: it sleeps until the run is over. (Go's main thread sleeps for ever.) */
+bool hold_thread_ends(M *m)
+{
+    P *p = m->p;
+    M *to = NULL;
+    bool busy = !runq_empty(p);
+    lock_acquire(NULL, &sched.lock, RANK_SCHED);
+    bool stopping = get(&sched.stopping); /* p may have to go round: hold_give_next() */
+    if (!stopping) {
+        drop(m);
+        m->gone = true;
+        sched.n_held++;
+        if (busy)
+            to = idle_get_m();
     }
-    procs_put_back(m, p);
-    if (last)
-        maker_want(); /* somebody must wait for timers and descriptors */
+    bool last = sched.idle_ms == NULL;
+    lock_release(&sched.lock);
+    if (stopping)
+        return false;
+    go_on_without(m, p, to, last);
+    if (m == sched.m0)
+        wait_for_stop(m);
+    return true;
 }
 
 /* S held. Somebody to whom successor() gives p. */

@@ -568,11 +568,16 @@ void idle_stop_all(void)
     sched.n_idle_m = 0;
     for (M *m = list; m != NULL; m = m->link)
         m->in_bed = false;
+    M *m0 = sched.m0->gone ? sched.m0 : NULL; /* which waits for us, if we are not it */
     lock_release(&sched.lock);
     for (M *next; list != NULL; list = next) {
         next = list->link; /* before it wakes and may be freed */
         set_rel(&list->park, 1);
         sys_unpark(&list->park, 1);
+    }
+    if (m0 != NULL) {
+        set_rel(&m0->park, 1);
+        sys_unpark(&m0->park, 1);
     }
     sys_poller_wake();
 }

@@ -20,7 +20,7 @@
  * never set together.
  *
  * READY: lock and unlock may be one swap, READY to READY | LOCKED and back, and nothing else: so it is done in
- * programs, by constants that are fixed for good (weft.h, "fast paths"). {0} has to earn it: the first lock in a
+ * programs, by constants that are fixed for good (weft/inline.h). {0} has to earn it: the first lock in a
  * run sets it, unless the run watches for deadlocks (cycles.c). Without it every lock and unlock comes to
  * the slow ways here, and is noted there. Waiters of a watched run take it away from mutexes of an earlier one.
  *
@@ -63,7 +63,8 @@ typedef struct {
     uint32_t sema;
 } Mutex;
 _Static_assert(sizeof(Mutex) <= sizeof(weft_mutex_t), "weft_mutex_t holds a Mutex");
-_Static_assert(offsetof(Mutex, state) == offsetof(weft_mutex_t, opaque[0]), "ABI note in weft.h");
+_Static_assert(offsetof(Mutex, state) == offsetof(weft_mutex_t, opaque[0]),
+               "ABI note in weft/inline.h");
 
 static inline Mutex *mutex_of(weft_mutex_t *wm)
 {

@@ -5,7 +5,12 @@
  * When. Each M has a tick that counts the CPU time of its own thread, so a thread
  * that is blocked in the kernel is never interrupted (sys/linux/tick.c). A coroutine
  * during which two ticks pass, or a resumed hog during which one passes, has used
- * up its slice: it is a *hog*, and gives way if anything else can run. Besides, the
+ * up its slice: it is a *hog*, and gives way if anything else can run. Who runs next because its
+ * predecessor woke it goes on in that one's slice, as in Go: else two that hand each other the processor never
+ * used one up. A streak of these (sched.c) is one coroutine here, and whoever of it runs when its slice
+ * is over gives way. A pick costs nothing more for that: at a tick all picks since the last one came from runnext if there
+ * were no more of them than the streak is long. (Seldom it was one less: a pick from the global queue
+ * does not end a streak.) Besides, the
  * monitor pokes the M of a hog when something was woken and no P is idle: that
  * one gives way at once, and keeps the rest of its slice (its thread's clock stands
  * still with it). A tick costs 20 us in a virtual machine, nearly all of it in the
@@ -104,17 +109,18 @@ static bool window_wanted(const M *m)
     return over(m->p) && !(m->g->flags & (G_PINNED | G_UNPREEMPTIBLE)) && copystack_wanted(m->g);
 }
 
-/* A tick of the clock. */
-static void count(M *m, P *p)
+/* A tick of the clock. True: nobody else has run since the last one. */
+static bool count(M *m, P *p)
 {
-    uint32_t tick = get(&p->tick);
-    bool same = m->seen_p == p && m->seen_tick == tick;
+    uint32_t tick = get(&p->tick), picked = tick - m->seen_tick;
+    bool seen = m->seen_p == p;
     m->seen_p = p;
     m->seen_tick = tick;
-    if (same || sched.storm) {
+    if ((seen && picked <= p->streak) || sched.storm) {
         p->over_tick = tick;
         set(&p->hog_tick, tick);
     }
+    return seen && picked == 0;
 }
 
 static void set_period(M *m, int64_t period)
@@ -275,10 +281,9 @@ void preempt_forked(const M *m)
 static void tick_with_p(M *m, bool poked, bool inside, void *uc)
 {
     P *p = m->p;
-    if (!poked)
-        count(m, p);
+    bool alone = poked || count(m, p);
     bool give_way = wanted(p), share = !give_way && window_wanted(m);
-    if (give_way || share || !over(p))
+    if (give_way || share || !over(p) || !alone)
         set_period(m, sched.slice);
     else if (!poked)
         be_lazy(m, p);

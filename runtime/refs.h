@@ -52,9 +52,11 @@ static inline bool ref_drop_shared(Refs *refs)
  * and the object is the caller's. */
 static inline bool ref_drop(M *m, Refs *refs, TimerHead *timer)
 {
+    if (timer == NULL)
+        return atomic_fetch_sub_explicit(refs, 1, memory_order_acq_rel) == 1;
     uint64_t n = get(refs);
     do {
-        if (n == 2 && timer != NULL && timer_del(m, timer))
+        if (n == 2 && timer_del(m, timer))
             return atomic_fetch_sub_explicit(refs, 2, memory_order_acq_rel) == 2;
     } while (!atomic_compare_exchange_weak_explicit(refs, &n, n - 1, memory_order_acq_rel,
                                                     memory_order_relaxed));

@@ -375,6 +375,8 @@ struct M {
     _Atomic bool arranged;      /* (a) it will return to preempt_left(); (m) writes */
     uintptr_t left;        /* (m) where library code would return, but for the end of the run */
     bool abandoned;        /* (m) it left the run out of a signal handler */
+    bool ends;             /* (m) its coroutine has ended pinned: so does this thread */
+    bool gone;             /* (S) and never has a P again: hold.c */
     bool starved;          /* (m) there was no memory to save a stack */
     int64_t held_since;    /* (S) */
     ArchContext at;        /* (S) where g stands still, for dumps */
@@ -451,7 +453,7 @@ struct Sched {
     uint32_t n_idle_m;              /* (S) */
     uint32_t nm;                    /* (S) weft's Ms, m0 included */
     uint32_t making;                /* (S) 1: the thread of one of them may not be there yet */
-    uint32_t n_held;                /* (S) Ms whose coroutine stands still with them */
+    uint32_t n_held;                /* (S) Ms whose coroutine stands still, and gone ones */
     uint32_t n_out;                 /* (S) Ms whose P was taken: LEASE_TAKEN */
     uint32_t threads_max;           /* (c) */
     M *all_ms;                      /* (S) */

@@ -20,7 +20,7 @@
  * A writer that leaves for its deadline lets in those who wait for it, as its unlock would.
  *
  * READY: readers may enter and leave by one swap of a number of readers and READY, and nothing else: so it is
- * done in programs (weft.h, "fast paths"). {0} has to earn it, as a mutex does (mutex.c), from the first reader or
+ * done in programs (weft/inline.h). {0} has to earn it, as a mutex does (mutex.c), from the first reader or
  * writer of a run that does not watch for deadlocks (cycles.c).
  *
  * Order: swaps that enter are acquire and pair with those that leave, release, of writers and of
@@ -48,7 +48,7 @@ typedef struct {
 } RWMutex;
 _Static_assert(sizeof(RWMutex) <= sizeof(weft_rwmutex_t), "weft_rwmutex_t holds a RWMutex");
 _Static_assert(offsetof(RWMutex, state) == offsetof(weft_rwmutex_t, opaque[2]),
-               "ABI note in weft.h");
+               "ABI note in weft/inline.h");
 
 static inline RWMutex *rw_of(weft_rwmutex_t *rw)
 {

@@ -32,8 +32,8 @@
  * What runs next. runnext first: what was just made ready runs right after the
  * one that made it ready, so that a pair talking over a channel stays on one P
  * with its data warm. Then the ring. At most STREAK runs in a row come from
- * runnext while the ring has others: a talking pair must not starve them (Go
- * has its time slice for this). After TICK switches one looks at the clock, the
+ * runnext while the ring has others: a talking pair must not starve them. Nor when it computes between
+ * its words: a streak shares one time slice (preempt.c). After TICK switches one looks at the clock, the
  * timers and the poller, every GLOBAL-th at the global queue first.
  *   The periodic look happens in sched_arrive(), after the commit, never in pick(): a
  * parking G may hold a channel's or a descriptor's lock, which timers and the
@@ -117,8 +117,12 @@ static G *pick(M *m, P *p)
                 return g;
         } else {
             p->streak = 0;
-            if ((g = runq_take_next(p)) != NULL)
+            bool alone = get(&p->tail) == get(&p->head);
+            if ((g = runq_take_next(p)) != NULL) {
+                if (alone) /* in the ring an idle P would steal it at once */
+                    return g;
                 runq_put(p, g);
+            }
         }
     } else {
         p->streak = 0;
@@ -468,12 +472,9 @@ void weft_yield(void)
     rt_leave_parking(sched_yield_to_others(m));
 }
 
-WEFT_NO_TSAN _Noreturn void sched_exit(M *m)
+WEFT_NO_TSAN static inline __attribute__((always_inline)) _Noreturn void exit_to(M *m, G *g,
+                                                                                 G *next)
 {
-    G *g = m->g, *next = pick(m, m->p);
-    if (next == NULL)
-        next = &m->g0;
-    next = prepare(m, next);
     g->flags &=
         (uint16_t)~G_COPIED; /* it does not leave its window, it is done with it: coro_reap() */
     m->commit = coro_reap;
@@ -487,6 +488,19 @@ WEFT_NO_TSAN _Noreturn void sched_exit(M *m)
     note_leave(m, g, next, true);
     arch_switch(&g->sp, next->sp, m);
     __builtin_unreachable();
+}
+
+WEFT_NO_TSAN _Noreturn void sched_exit(M *m)
+{
+    G *g = m->g, *next = pick(m, m->p);
+    exit_to(m, g, prepare(m, next != NULL ? next : &m->g0));
+}
+
+/* What it was reaped with goes to the P, which g0 hands on: hold_thread_ends(). */
+WEFT_NO_TSAN _Noreturn void sched_exit_pinned(M *m)
+{
+    m->ends = true;
+    exit_to(m, m->g, &m->g0);
 }
 
 /* On g0: what an attention bit asks for. Returns the bits it has acted on. */
@@ -527,6 +541,11 @@ void sched_loop(M *m)
             if (m->p != NULL && !hold_give_next(m))
                 idle_release_p(m);
             return;
+        }
+        if (unlikely(m->ends)) {
+            if (hold_thread_ends(m))
+                return;
+            continue;
         }
         if (m->p != NULL && get(&m->p->attention) != 0)
             sched_attend(m);

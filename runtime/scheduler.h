@@ -53,9 +53,10 @@ void sched_ready_list(M *m, G *head); /* a list by link, in order; m may have no
 M *sched_yield_to_others(M *m); /* behind everything queued here; returns at once when nothing is */
 void sched_loop(M *m);   /* an M's life: on its own stack; returns when m->p is NULL for good */
 void sched_arrive(M *m); /* first thing on every context switched to */
-_Noreturn void sched_exit(M *m); /* the running G has ended */
-void sched_tick(M *m);           /* every so many switches: due timers, the poller */
-uint32_t sched_attend(M *m);     /* act on m->p's attention bits; on g0, no lock held */
+_Noreturn void sched_exit(M *m);        /* the running G has ended */
+_Noreturn void sched_exit_pinned(M *m); /* and its thread is to end as well */
+void sched_tick(M *m);                  /* every so many switches: due timers, the poller */
+uint32_t sched_attend(M *m);            /* act on m->p's attention bits; on g0, no lock held */
 /* The running coroutine, at a place where it may change threads: it is a hog */
 M *sched_give_way(M *m, enum HogPlace place);
 void sched_run_timers(M *m); /* those that are due, on every P */
@@ -191,6 +192,7 @@ void hold_give(M *m, G *g); /* on g0: g is held; its thread gets our P. m->p is 
 bool hold_give_next(M *m);  /* end of a run: the same for any held one; false: there is none */
 bool hold_end_one(P *p);    /* S held: the same, by the monitor */
 M *hold_park(M *m, Commit *commit, void *arg); /* a pinned coroutine parks, in place */
+bool hold_thread_ends(M *m); /* on g0: m->ends. False: the run ends, and m as ever */
 /* Stop the running coroutine in place if its P can be handed on; in a signal handler uc is its context */
 enum Hold { HELD, HOLD_BUSY /* try again */, HOLD_NOBODY /* no thread can take the P */ };
 enum Hold hold_running(M *m, void *uc, enum HogPlace place);

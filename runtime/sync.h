@@ -34,6 +34,21 @@ static inline int sync_may_wait(int64_t deadline)
     return deadline != 0 && deadline <= sys_now() ? -ETIMEDOUT : 0;
 }
 
+/* A mutex that nobody waits for, as in line (weft.h, "fast paths"). In a run that watches for deadlocks none is
+ * READY: all come to the functions. */
+static inline bool sync_lock_quick(weft_mutex_t *m)
+{
+    uint32_t old = WEFT_ABI_MUTEX_READY;
+    return __atomic_compare_exchange_n(&m->opaque[0], &old, old | WEFT_ABI_LOCKED, false,
+                                       __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+static inline bool sync_unlock_quick(weft_mutex_t *m)
+{
+    uint32_t old = WEFT_ABI_MUTEX_READY | WEFT_ABI_LOCKED;
+    return __atomic_compare_exchange_n(&m->opaque[0], &old, WEFT_ABI_MUTEX_READY, false,
+                                       __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+}
+
 /* Chaos: long enough for others to see what is between two steps, where the caller cannot park. */
 static inline void sync_dawdle(M *m)
 {

@@ -4,8 +4,8 @@
  *
  * An M is made (maker.c) when a P has work and no M is idle, up to threads_max; failing
  * to make one is no error, the work waits for the Ms there are. An M that has
- * been idle for some seconds ends: it goes to sched.dead_ms, and who makes
- * the next M, or ends the run, joins it and frees it. Lock: sched.lock.
+ * been idle for some seconds ends, and one whose coroutine has ended while pinned to it (hold.c): it goes
+ * to sched.dead_ms, and who makes the next M, or ends the run, joins it and frees it. Lock: sched.lock.
  */
 #include "annotate.h"
 
@@ -79,7 +79,12 @@ static void thread_main(void *arg)
     m->link = sched.dead_ms;
     sched.dead_ms = m;
     bool last = --sched.nm == 1 && get(&sched.stopping);
+    bool gone = m->gone;
+    if (gone)
+        sched.n_held--;
     lock_release(&sched.lock);
+    if (gone)
+        maker_want(); /* it may have been one too many while it was still there */
     if (last) {
         set_rel(&sched.park_m0, 1);
         sys_unpark(&sched.park_m0, 1);

@@ -24,7 +24,8 @@ typedef struct {
     _Atomic uint64_t state;
 } Semaphore;
 _Static_assert(sizeof(Semaphore) <= sizeof(weft_sem_t), "weft_sem_t holds a Semaphore");
-_Static_assert(offsetof(Semaphore, state) == offsetof(weft_sem_t, opaque[0]), "ABI note in weft.h");
+_Static_assert(offsetof(Semaphore, state) == offsetof(weft_sem_t, opaque[0]),
+               "ABI note in weft/inline.h");
 
 static inline Semaphore *sem_of(weft_sem_t *s)
 {

@@ -22,7 +22,8 @@ typedef struct {
     uint32_t sema;
 } WaitGroup;
 _Static_assert(sizeof(WaitGroup) <= sizeof(weft_wg_t), "weft_wg_t holds a WaitGroup");
-_Static_assert(offsetof(WaitGroup, state) == offsetof(weft_wg_t, opaque[0]), "ABI note in weft.h");
+_Static_assert(offsetof(WaitGroup, state) == offsetof(weft_wg_t, opaque[0]),
+               "ABI note in weft/inline.h");
 
 static inline WaitGroup *wg_of(weft_wg_t *wg)
 {

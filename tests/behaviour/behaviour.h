@@ -21,6 +21,13 @@
 #define MS (1000 * US)
 #define SEC (1000 * MS)
 
+/* The thread sanitizer makes everything some ten times slower: there, so many times fewer rounds. */
+#ifdef WEFT_TSAN
+enum { FEWER = 5 };
+#else
+enum { FEWER = 1 };
+#endif
+
 static inline void check_eq(long long got, long long want, int line)
 {
     if (got != want)

@@ -232,7 +232,7 @@ static void closer(void *c)
 
 static void recv_race_body(void)
 {
-    for (int i = 0; i < 10000; i++) {
+    for (int i = 0; i < 10000 / FEWER; i++) {
         weft_chan_t *c = weft_chan_make(sizeof(int), 1);
         send_int(c, 1);
         go(closer, weft_chan_ref(c));
@@ -251,7 +251,7 @@ END_TEST
 
 /* ---- Go: TestMultiConsumer --------------------------------------------------------------- */
 
-enum { WORKERS = 23, ITEMS = 271828 };
+enum { WORKERS = 23, ITEMS = 271828 / FEWER };
 static weft_chan_t *mc_q, *mc_r, *mc_left;
 static const int PRIMES[] = {2, 3, 7, 11, 13, 17, 19, 23, 27, 31};
 
@@ -405,7 +405,7 @@ static void pass_one(void *arg)
 
 static void chain_body(void)
 {
-    enum { N = 10000 };
+    enum { N = 10000 / FEWER };
     static Pass p[N];
     weft_chan_t *first = weft_chan_make(sizeof(int), 0), *left = first;
     for (int i = 0; i < N; i++) {

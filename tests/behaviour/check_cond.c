@@ -219,6 +219,46 @@ static void queue_body(void)
     EQ(items, 0);
 }
 
+/* ---- a mutex that others want: its unlock has somebody to wake ------------------------------ */
+
+static void wants(void *arg)
+{
+    OK(weft_mutex_lock(&mx) == 0);
+    EQ(plain, 1); /* who waits has let go, not before */
+    plain = 2;
+    if (arg != NULL)
+        OK(weft_cond_signal(&cond) == 0);
+    OK(weft_mutex_unlock(&mx) == 0);
+}
+
+/* signal: or the wait ends by its deadline. wanted: somebody waits for the mutex when the wait begins. */
+static void wanted_wait(bool signal, bool wanted)
+{
+    plain = 0;
+    OK(weft_mutex_lock(&mx) == 0);
+    OK(weft_wg_go(&wg, wants, signal ? &mx : NULL) == 0);
+    if (wanted)
+        weft_sleep(2 * MS);
+    OK(weft_mutex_trylock(&mx) == -EBUSY);
+    plain = 1;
+    if (signal) {
+        OK(weft_cond_wait(&cond, &mx) == 0);
+        EQ(plain, 2);
+    } else {
+        EQ(weft_cond_wait_until(&cond, &mx, from_now(5 * MS)), -ETIMEDOUT);
+    }
+    OK(weft_mutex_trylock(&mx) == -EBUSY); /* ours again */
+    OK(weft_mutex_unlock(&mx) == 0);
+    OK(weft_wg_wait(&wg) == 0);
+    EQ(plain, 2);
+}
+
+static void wanted_body(void)
+{
+    for (int i = 0; i < 10; i++)
+        wanted_wait(i % 2 == 0, i < 6);
+}
+
 /* ---- deadlines --------------------------------------------------------------------------- */
 
 static void timeout_body(void)
@@ -401,7 +441,7 @@ static void once_until_body(void)
 /* ---------------------------------------------------------------------------------------------- */
 
 static void (*const bodies[])(void) = {
-    signal_body,  order_body,          broadcast_body, race_body, queue_body,
+    signal_body,  order_body,          broadcast_body, race_body, queue_body,      wanted_body,
     timeout_body, no_signal_lost_body, foreign_body,   once_body, once_until_body,
 };
 enum { BODIES = sizeof bodies / sizeof bodies[0] };

@@ -70,7 +70,7 @@ static void race_looker(void *arg)
 static void select_race(bool by_close)
 {
     Pair p = {.done = make(1)};
-    for (int i = 0; i < 20000; i++) {
+    for (int i = 0; i < 20000 / FEWER; i++) {
         p.c1 = make(1);
         p.c2 = make(1);
         send_int(p.c1, 1);
@@ -131,7 +131,7 @@ static void walk_body(void)
     Walk w = {{make(2), make(2)}, make(0), false};
     send_int(w.c[0], 1);
     go(walk_looker, &w);
-    for (int i = 0; i < 300000; i++) {
+    for (int i = 0; i < 300000 / FEWER; i++) {
         send_int(w.c[1 - i % 2], 1);
         recv_int(w.c[i % 2]);
         if (i % 256 == 0)
@@ -459,7 +459,7 @@ END_TEST
 
 /* ---- Go: test/chan/doubleselect.go ----------------------------------------------------------------- */
 
-enum { DOUBLE_N = 100000 };
+enum { DOUBLE_N = 100000 / FEWER };
 static weft_chan_t *dbl[4], *dbl_merged, *dbl_done;
 
 static void double_sender(void *arg)
@@ -518,7 +518,7 @@ END_TEST
 
 /* ---- Go: TestSelectStress ------------------------------------------------------------------------------ */
 
-enum { STRESS_N = 20000 };
+enum { STRESS_N = 20000 / FEWER };
 static weft_chan_t *st_c[4], *st_done;
 
 static void st_send(void *c)

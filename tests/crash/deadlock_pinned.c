@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Pinned coroutines do not hide a deadlock, nor do threads that once held a busy
- * one in its handler.
+ * one in its handler, nor the last one that runs if it ends pinned.
  * Go: TestLockedDeadlock, TestLockedDeadlock2 */
 #include <weft.h>
 
@@ -24,6 +24,15 @@ static void pinned(void *arg)
     weft_recv(c, NULL);
 }
 
+static void ends_last(void *arg)
+{
+    (void)arg;
+    weft_thread_lock();
+    while (!over)
+        weft_sleep(1000000);
+    weft_sleep(50000000);
+}
+
 static int entry(void *arg)
 {
     (void)arg;
@@ -32,6 +41,7 @@ static int entry(void *arg)
     for (int i = 0; i < 4; i++)
         weft_go(busy, NULL);
     weft_go(pinned, NULL);
+    weft_go(ends_last, NULL);
     weft_sleep(50000000);
     over = 1;
     return weft_recv(c, NULL);

@@ -39,11 +39,15 @@ trim()
 
 # An exit status of 128 + N may be an exit or a death by signal N: ask the shell
 # for the signal's name and let EXPECT say which it wants.
+died='' rc=0 # who died last, and how; its words are in $err
 verdict() # PROGRAM WANTED-STATUS TEXT
 {
-    local program=$1 want=$2 text=$3 rc=0 got
-    # shellcheck disable=SC2086 # WEFT_EMULATOR is a command and its options
-    timeout -k 5 60 ${WEFT_EMULATOR:-} "$build/tests/crash/$program" >/dev/null 2>"$err" </dev/null || rc=$?
+    local program=$1 want=$2 text=$3 got
+    if [ "$program" != "$died" ]; then
+        died=$program rc=0
+        # shellcheck disable=SC2086 # WEFT_EMULATOR is a command and its options
+        timeout -k 5 60 ${WEFT_EMULATOR:-} "$build/tests/crash/$program" >/dev/null 2>"$err" </dev/null || rc=$?
+    fi
     got=$rc
     case $want in
     [A-Z]*) if [ "$asan" = 1 ] && [ "$rc" = 1 ]; then want=1; elif [ "$rc" -gt 128 ]; then got=SIG$(kill -l $((rc - 128))); fi

@@ -5,7 +5,8 @@
  *
  * A processor that goes away must leave nothing behind: what was queued on it
  * runs (families, pairs), its timers fire (one-shots, the ticker, sleepers, and
- * these not early), and no waker counts on it. All books must balance at the
+ * these not early), and no waker counts on it. Threads come and go as well: coroutines
+ * end while they are locked to theirs (hermits). All books must balance at the
  * end; what is lost makes the program hang, and its caller has a time limit.
  * Half of the runs have no foreign thread, so that a lost wake-up, or idle
  * processors that were miscounted, end in the deadlock report.
@@ -15,15 +16,17 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "tests/stack_test.h"
 #include "tests/stress/stress.h"
 
-enum { PROCS = 4, FAMILIES = 6, PAIRS = 4, SLEEPERS = 10, SHOTS = 6, THREADS = 2 };
+enum { PROCS = 4, FAMILIES = 6, PAIRS = 4, SLEEPERS = 10, SHOTS = 6, HERMITS = 3, THREADS = 2 };
 
 static const int64_t MS = 1000000;
 
-static _Atomic uint64_t spawned, ended, sent, received, armed, fired, sleeps, ticks, changes;
+static _Atomic uint64_t spawned, ended, sent, received, armed, fired, sleeps, ticks, changes,
+    hermits;
 static int64_t end;
 static weft_wg_t all;
 
@@ -55,6 +58,39 @@ static void family(void *arg)
         for (uint32_t i = 0; i < n; i++)
             OK(weft_wg_go(&wg, child, (void *)(uintptr_t)next(&s)) == 0);
         atomic_fetch_add(&spawned, n);
+        OK(weft_wg_wait(&wg) == 0);
+    }
+}
+
+/* ---- hermits: each takes its thread with it, with what is queued on its processor ---- */
+
+static void hermit(void *arg)
+{
+    uint32_t r = (uint32_t)(uintptr_t)arg;
+    weft_thread_lock();
+    int tid = gettid();
+    if (r % 3 == 0)
+        weft_yield();
+    if (r % 5 == 0)
+        weft_sleep(r % MS);
+    OK(gettid() == tid);
+    if (r % 7 == 0)
+        OK(weft_wg_go(&all, child, (void *)(uintptr_t)(r | 1)) == 0);
+    if (r % 7 == 0)
+        atomic_fetch_add(&spawned, 1);
+    if (r % 4 == 0)
+        weft_exit();
+}
+
+static void monastery(void *arg)
+{
+    uint32_t s = (uint32_t)(uintptr_t)arg * 43 + 9;
+    while (weft_now() < end) {
+        weft_wg_t wg = {0};
+        uint32_t n = 1 + next(&s) % 5;
+        for (uint32_t i = 0; i < n; i++)
+            OK(weft_wg_go(&wg, hermit, (void *)(uintptr_t)next(&s)) == 0);
+        atomic_fetch_add(&hermits, n);
         OK(weft_wg_wait(&wg) == 0);
     }
 }
@@ -182,6 +218,8 @@ static int entry(void *arg)
         OK(weft_wg_go(&all, sleeper, (void *)i) == 0);
     for (uintptr_t i = 0; i < SHOTS; i++)
         OK(weft_wg_go(&all, shooter, (void *)i) == 0);
+    for (uintptr_t i = 0; i < HERMITS; i++)
+        OK(weft_wg_go(&all, monastery, (void *)i) == 0);
     OK(weft_timer_start(&ticker, weft_now(), MS, tick, NULL) == 0);
     OK(weft_wg_add(&all, plan->threads) == 0);
     for (int i = 0; i < plan->threads; i++)
@@ -213,9 +251,11 @@ int main(void)
         OK(weft_run_with(&cfg, entry, &plan) == 0);
         OK(atomic_load(&ticks) > before);
     }
-    printf("children %llu, messages %llu, timers %llu, sleeps %llu, ticks %llu, changes %llu\n",
+    printf("children %llu, messages %llu, timers %llu, sleeps %llu, ticks %llu, changes %llu, "
+           "hermits %llu\n",
            (unsigned long long)spawned, (unsigned long long)sent, (unsigned long long)fired,
-           (unsigned long long)sleeps, (unsigned long long)ticks, (unsigned long long)changes);
+           (unsigned long long)sleeps, (unsigned long long)ticks, (unsigned long long)changes,
+           (unsigned long long)hermits);
     OK(spawned == ended);
     OK(sent == received);
     OK(armed == fired);

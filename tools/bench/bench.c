@@ -44,7 +44,7 @@ int compare(const void *a, const void *b)
 void print(const char *name, double *v, int n)
 {
     qsort(v, (size_t)n, sizeof(*v), compare);
-    printf("%s\t%d\t%.1f\t%.1f\n", name, procs, v[n / 2], v[0]);
+    printf("%s\t%d\t%.3f\t%.3f\n", name, procs, v[n / 2], v[0]);
     fflush(stdout);
 }
 

@@ -42,6 +42,7 @@ void mutex4_run(int64_t n);
 void rlock_run(int64_t n);
 void rwlock_run(int64_t n);
 void wg_run(int64_t n);
+void group_run(int64_t n);
 void once_run(int64_t n);
 void sem_run(int64_t n);
 void cond_run(int64_t n);

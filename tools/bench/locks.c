@@ -70,6 +70,24 @@ void wg_run(int64_t n)
     }
 }
 
+static int member(void *arg)
+{
+    (void)arg;
+    return 0;
+}
+
+/* Groups of a hundred coroutines that have no error. */
+void group_run(int64_t n)
+{
+    enum { MEMBERS = 100 };
+    for (int64_t i = 0; i < n; i += MEMBERS) {
+        weft_group_t g = {0};
+        for (int k = 0; k < MEMBERS; k++)
+            check(weft_group_go(&g, member, NULL) == 0, "weft_group_go");
+        check(weft_group_wait(&g) == 0, "no error");
+    }
+}
+
 void once_run(int64_t n)
 {
     static weft_once_t once;

@@ -27,7 +27,7 @@ var (
 
 func report(name string, v []float64) {
 	sort.Float64s(v)
-	fmt.Printf("%s\t%d\t%.1f\t%.1f\n", name, *procs, v[len(v)/2], v[0])
+	fmt.Printf("%s\t%d\t%.3f\t%.3f\n", name, *procs, v[len(v)/2], v[0])
 }
 
 func yield(n int) {
@@ -271,6 +271,31 @@ func waitGroup(n int) {
 		group.Done()
 		group.Wait()
 	}
+}
+
+// What golang.org/x/sync/errgroup does for a function that has no error, on top of sync.WaitGroup.Go.
+func errorGroup(n int) {
+	for i := 0; i < n; i += 100 {
+		var wg sync.WaitGroup
+		var once sync.Once
+		var first error
+		for k := 0; k < 100; k++ {
+			wg.Go(func() {
+				if err := member(); err != nil {
+					once.Do(func() { first = err })
+				}
+			})
+		}
+		wg.Wait()
+		if first != nil {
+			panic("no error")
+		}
+	}
+}
+
+//go:noinline
+func member() error {
+	return nil
 }
 
 var only sync.Once
@@ -519,7 +544,8 @@ var benches = []bench{
 	{name: "rlock", n: 5000000, run: rlock},
 	{name: "rwlock", n: 5000000, run: rwlock},
 	{name: "wg", n: 5000000, run: waitGroup},
-	{name: "once", n: 20000000, run: once},
+	{name: "group", n: 1000000, run: errorGroup},
+	{name: "once", n: 200000000, run: once},
 	{name: "sem", n: 5000000, run: semaphore},
 	{name: "cond", n: 1000000, run: cond},
 	{name: "ctx_tree", n: 10000, run: ctxTree},
