@@ -59,6 +59,13 @@ static int64_t now;
 
 /* ---- backtraces ------------------------------------------------------------------- */
 
+/* A word of a stack or a block that may not be that any more, nor what a sanitizer takes it for. */
+static __attribute__((noinline, no_sanitize("address"))) uintptr_t peek(const void *at)
+{
+    typedef uintptr_t __attribute__((may_alias)) Word;
+    return *(const volatile Word *)at;
+}
+
 /* Where on the stack each of the addresses lies, from base on: in the frame further in, at its outer end as a
  * rule. */
 static void find_addresses(Entry *e, uintptr_t base, const uintptr_t *sps)
@@ -69,7 +76,7 @@ static void find_addresses(Entry *e, uintptr_t base, const uintptr_t *sps)
         e->at[i] = 0;
         while (e->at[i] == 0 && at - low >= sizeof(uintptr_t) && at > low) {
             at -= sizeof(uintptr_t);
-            if (arch_strip(*(const uintptr_t *)at) == e->frames[i])
+            if (arch_strip(peek((const void *)at)) == e->frames[i])
                 e->at[i] = (uint32_t)(at - base + 1);
         }
     }
@@ -275,10 +282,10 @@ static uintptr_t saved_word(const G *g, const char *sp, const char *hi, uint32_t
     if (hi < sp || (size_t)(hi - sp) < offset + sizeof(uintptr_t))
         return 0;
     if (!in_block(g))
-        return *(const uintptr_t *)(const void *)(sp + offset);
+        return peek(sp + offset);
     if (g->block_size < offset + sizeof(uintptr_t))
         return 0;
-    return *(const uintptr_t *)(const void *)((const char *)g->block + offset);
+    return peek((const char *)g->block + offset);
 }
 
 uintptr_t report_inmost(const G *g)
@@ -293,7 +300,14 @@ uintptr_t report_inmost(const G *g)
         return 0;
     if (in_block(g) && g->block_size < sizeof(ArchFrame))
         return 0;
-    arch_context(in_block(g) ? g->block : sp, &ctx);
+    const char *from = in_block(g) ? g->block : sp;
+    union {
+        ArchFrame frame;
+        uintptr_t word[sizeof(ArchFrame) / sizeof(uintptr_t)];
+    } copy;
+    for (size_t i = 0; i < sizeof(copy.word) / sizeof(copy.word[0]); i++)
+        copy.word[i] = peek(from + i * sizeof(copy.word[0]));
+    arch_context(&copy, &ctx);
     return ctx.pc;
 }
 
