@@ -81,6 +81,8 @@ WEFT_API int *weft_errno(void);
 
 /* ---- life of the runtime ---------------------------------------------- */
 
+enum { WEFT_SIGQUIT = 1 }; /* weft_config_t.flags: SIGQUIT prints a dump, see "seeing inside" */
+
 typedef struct weft_config {
     int procs;         /* processors; 0: min(affinity mask, cgroup limit), or WEFT_PROCS */
     int threads_max;   /* most threads weft may make; 0: 10000, or WEFT_MAXTHREADS */
@@ -88,7 +90,7 @@ typedef struct weft_config {
     int stack;         /* WEFT_STACK_* of coroutines; main's is always private */
     size_t stack_max;  /* bytes a private stack may grow to; 0: 64 MiB */
     int signal;        /* that interrupts coroutines; 0: SIGURG, or WEFT_SIGNAL. See "Preemption" */
-    unsigned flags;    /* 0 */
+    unsigned flags;    /* 0 or WEFT_SIGQUIT */
     void *reserved[8]; /* 0 */
 } weft_config_t;
 
@@ -739,9 +741,18 @@ WEFT_API int weft_signal_stop(weft_chan_t *c);
  *   weft: leak: 1 coroutine [sleep], oldest 0.250 s (coroutine 9), created at poll+0x2e (server)
  * "[sleep]" and "[IO wait]" may be long for good reasons: grep -v leaves them out. */
 
-/* Write to descriptor fd, for every coroutine: id, name, state, wait reason,
- * spawn site, backtrace. What runs meanwhile is shown as running, without a
- * backtrace. 0; -EBADF; -EPERM outside weft_run(). Does not park; blocks the thread while it writes. */
+/* Write to descriptor fd, for every coroutine: id, name, state, wait reason and for how long (from a second on),
+ * the processor and thread it has, backtrace, spawn site:
+ *   coroutine 17 "x" [chan receive, 12 s]:
+ *   coroutine 4 [running, P 0, M 2]:
+ * Beyond 1000 coroutines those that are the same in all but name are one entry with their number, the largest first.
+ * Where those are that run is asked of their threads, for some milliseconds; who does not answer (nobody does with
+ * WEFT_DEBUG=preempt=off) is shown without a backtrace. Each entry is true of some moment: others run on.
+ * 0; -EBADF; -EBUSY, another one is being written, and was not done in a second; -EPERM outside
+ * weft_run(). Does not park; blocks the thread while it writes.
+ *   Every fatal line is followed by the same on standard error. With WEFT_DEBUG=sigquit, or WEFT_SIGQUIT in
+ * weft_config_t.flags, SIGQUIT (kill -QUIT, control-backslash) writes it there too, and the program goes on; the
+ * signal has no other effect during the run, but for channels of weft_signal_notify(). */
 WEFT_API int weft_dump(int fd);
 
 typedef struct weft_counters {

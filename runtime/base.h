@@ -93,8 +93,8 @@ _Noreturn void fatal(const char *fmt, ...) __attribute__((format(printf, 1, 2)))
 _Noreturn void fatal_deadlock(void);
 _Noreturn void fatal_segv(void); /* (signal) die as of a SIGSEGV that nobody mends */
 void warn(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* "weft: ..." on stderr */
-void dump_all(int fd);
-void dump_init(void); /* load the unwinder */
+bool dump_all(int fd); /* false: another report is being written, and is not done in a second */
+void dump_init(void);  /* load the unwinder */
 /* (signal) The report of a stack overflow; ucontext NULL: here */
 void dump_overflow(G *g, void *addr, void *ucontext);
 /* (signal) g touches what is owner's while that is parked */

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * census.c: a look at what waits: WEFT_DEBUG=deadlock, stuck and leaks.
+ * census.c: a look at what waits: WEFT_DEBUG=deadlock, stuck and leaks; and the dump that SIGQUIT asks for.
  *
  *   deadlock     while somebody waits for a lock: cycles (cycles.c), twice a second
  *   stuck=MS     coroutines parked for longer than MS, each wait once
  *   leaks        when main has returned: coroutines that had not ended
+ *   sigquit      a dump for each SIGQUIT (WEFT_SIGQUIT in the configuration is the same)
  *
- * The last two say one line for each spawn site and wait reason, for grep and sort:
+ * Stuck and leaks say one line for each spawn site and wait reason, for grep and sort:
  *
  *   weft: stuck: 3 coroutines [chan receive], oldest 12.345 s (coroutine 17 "conn"), created at serve+0x1f (server)
  *   weft: leak: 1 coroutine [sleep], oldest 0.250 s (coroutine 9), created at poll+0x2e (server)
@@ -14,7 +15,7 @@
  * Waits for time or descriptors may be long for good reasons: the reason is in the line, and what to
  * leave out is the reader's choice.
  *
- * The first two are a thread's, which is there only if one of them was asked for. Not the monitor's:
+ * All but leaks are a thread's, which is there only if one of them was asked for. Not the monitor's:
  * a report takes the loader's lock and malloc's, which a coroutine that stands still may hold until
  * the monitor lends it a P. This thread holds nothing that others want and may be blocked for as
  * long as it takes. It counts as one of the system's where a deadlock is looked for (idle.c).
@@ -22,6 +23,10 @@
  * An idle program is not woken by it (stuck apart): without waits for locks it sleeps without a
  * timeout. It stores census.idle and then reads cycles_waiting(); who notes a wait counts it and then
  * reads census.idle (census_wake). Both are sequentially consistent: one sees the other.
+ *
+ * SIGQUIT. The handler (signal.c) sets census.asked, then the park word; the thread clears the word and then reads
+ * asked. So it sees each request, or is woken by it; several close together are one dump. The thread does not
+ * block the signal: there is somebody to take it also where the program's own threads do.
  *
  * How long. A coroutine's time of parking is its P's coarse clock, which may be seconds behind where little
  * is switched. For stuck and leaks each switch sets it (ATT_CLOCK): it is right but for the time that
@@ -48,6 +53,7 @@ static struct {
     _Atomic bool stop;
     _Atomic bool idle;     /* it sleeps until somebody waits for a lock */
     _Atomic uint32_t word; /* its park word; 1: look */
+    _Atomic bool asked;    /* for a dump, by a signal */
 } census;
 
 /* ---- coroutines by spawn site and wait reason -------------------------------------------------- */
@@ -261,13 +267,32 @@ static int64_t stuck_round(void)
     return half < 10 * MSEC ? 10 * MSEC : half > SEC ? SEC : half;
 }
 
+static void take_sigquit(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGQUIT);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+static void dump_if_asked(void)
+{
+    if (!atomic_exchange(&census.asked, false))
+        return;
+    warn("SIGQUIT: all coroutines:");
+    dump_all(STDERR_FILENO);
+}
+
 static void census_main(void *room)
 {
     int64_t next = 0; /* look for stuck ones */
     sys_thread_name("weft-census");
     rt_alloc_prepare(room);
+    if (sched.sigquit)
+        take_sigquit();
     while (!get_acq(&census.stop)) {
         int64_t now = sys_now(), until = 0;
+        dump_if_asked();
         if (sched.stuck != 0) {
             if (now >= next) {
                 look_for_stuck();
@@ -298,6 +323,13 @@ void census_wake(void)
     sys_unpark(&census.word, 1);
 }
 
+void census_ask_dump(void)
+{
+    atomic_store(&census.asked, true);
+    atomic_store(&census.word, 1);
+    sys_unpark(&census.word, 1);
+}
+
 int census_start(void)
 {
     void *room;
@@ -305,9 +337,10 @@ int census_start(void)
     sched.system_threads = SYSTEM_THREADS;
     if (get(&sched.deadlock))
         cycles_start();
-    if (!get(&sched.deadlock) && sched.stuck == 0)
+    if (!get(&sched.deadlock) && sched.stuck == 0 && !sched.sigquit)
         return 0;
     set(&census.stop, false);
+    set(&census.asked, false);
     set(&census.idle, false);
     set(&census.word, 0);
     stuck.last = (Set){NULL, 0};

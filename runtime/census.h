@@ -12,5 +12,6 @@ void census_stop(void);  /* end of a run */
 void census_leaks(void); /* end of a run, nothing runs any more: WEFT_DEBUG=leaks */
 /* A wait was noted in cycles.c: see that somebody looks at it in a while */
 void census_wake(void);
+void census_ask_dump(void); /* (signal) */
 
 #endif

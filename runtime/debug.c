@@ -12,6 +12,7 @@
  *                              windows=N    so many at most for copied stacks
  *                              deadlock     cycles of locks that coroutines wait for: cycles.c
  *                              stuck=MS     coroutines parked for longer than that, each once: census.c
+ *                              sigquit      SIGQUIT prints a dump: census.c
  *                              leaks        at the end of the run, coroutines that had not ended
  *                              guards=vma   guards of stacks are PROT_NONE mappings, as before Linux 6.13
  *                              guards=N     and N of them at most: the other stacks have none
@@ -147,6 +148,15 @@ static bool debug_leaks(const char *value, const char *end)
     return true;
 }
 
+static bool debug_sigquit(const char *value, const char *end)
+{
+    uint64_t on;
+    if (!debug_number(value, end, &on) || on > 1)
+        return false;
+    sched.sigquit = on != 0;
+    return true;
+}
+
 static bool debug_stuck(const char *value, const char *end)
 {
     uint64_t ms;
@@ -177,7 +187,7 @@ static const struct {
     {"leaks", debug_leaks},           {"preempt", debug_preempt},
     {"stackshare", debug_stackshare}, {"stuck", debug_stuck},
     {"threads", debug_threads},       {"tick", debug_tick},
-    {"windows", debug_windows},
+    {"windows", debug_windows},       {"sigquit", debug_sigquit},
 };
 
 /* One key=value of [s, end); a key alone means 1. */
@@ -204,7 +214,7 @@ void debug_init(void)
     sched.tick = TICK_ANY;
     sched.blockwarn = 0;
     sched.windows_most = 0;
-    sched.stackshare = sched.leaks = false;
+    sched.stackshare = sched.leaks = sched.sigquit = false;
     set(&sched.deadlock, false);
     sched.stuck = 0;
     sched.guards_max = 0;

@@ -46,8 +46,22 @@
 
 enum { GO = 1, END = 2 };
 
+/* For dumps: the interrupted code, or the caller of the function that this is part of. */
+static inline __attribute__((always_inline)) ArchContext here(void *uc)
+{
+    ArchContext at;
+    if (uc != NULL) {
+        arch_ucontext(uc, &at);
+        return at;
+    }
+    at.pc = (uintptr_t)__builtin_return_address(0);
+    at.sp = (uintptr_t)__builtin_dwarf_cfa();
+    at.fp = *(const uintptr_t *)__builtin_frame_address(0);
+    return at;
+}
+
 /* S held. The running G of m stands still from here on. */
-static void hold(M *m)
+static void hold(M *m, const ArchContext *at, bool call)
 {
     G *g = m->g;
     g->held = true;
@@ -55,6 +69,8 @@ static void hold(M *m)
     m->holds = true;
     sched.n_held++;
     m->held_since = sys_now();
+    m->at = *at;
+    m->at_call = call;
     set(&m->park, 0);
 }
 
@@ -166,6 +182,7 @@ enum Hold hold_running(M *m, void *uc, enum HogPlace place)
 {
     G *g = m->g, *next;
     P *p = m->p;
+    ArchContext at = here(uc);
     if (!lock_sched(uc))
         return HOLD_BUSY;
     bool hog = preempt_is_hog(p), seen = m->seen_p == p && m->seen_tick == get(&p->tick);
@@ -176,7 +193,7 @@ enum Hold hold_running(M *m, void *uc, enum HogPlace place)
         return HOLD_NOBODY;
     }
     bump(&p->handed, 1);
-    hold(m);
+    hold(m, &at, uc == NULL);
     drop(m);
     m->urgent = place == HOG_URGENT;
     m->hog = hog;
@@ -317,6 +334,7 @@ static P *any_p(M *m)
 /* Its own P, an idle one, or it stands still before the global queue, for whoever is next. */
 enum Hold hold_return(M *m, void *uc)
 {
+    ArchContext at = here(uc);
     if (!lock_sched(uc))
         return HOLD_BUSY;
     bool stopping = get(&sched.stopping);
@@ -329,7 +347,7 @@ enum Hold hold_return(M *m, void *uc)
         set(&m->g->reason, WHY_NONE);
     }
     if (!stopping && p == NULL) {
-        hold(m);
+        hold(m, &at, uc == NULL);
         set(&m->g->state, G_RUNNABLE);
         runq_put_back(m->g);
     }
@@ -356,8 +374,9 @@ enum Hold hold_return(M *m, void *uc)
 M *hold_park(M *m, Commit *commit, void *arg)
 {
     G *g = m->g;
+    ArchContext at = here(NULL);
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
-    hold(m);
+    hold(m, &at, true);
     lock_release(&sched.lock);
     if (commit != NULL && !commit(m, g, arg))
         sched_ready(m, g);

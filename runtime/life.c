@@ -108,10 +108,12 @@ static int configure(const weft_config_t *cfg, uint32_t *procs)
     static const weft_config_t none;
     if (cfg == NULL)
         cfg = &none;
-    if (cfg->procs < 0 || cfg->procs > P_MAX || cfg->threads_max < 0 || cfg->flags != 0 ||
-        cfg->slice < 0 || cfg->signal < 0 || cfg->stack < 0 || cfg->stack > WEFT_STACK_COPIED)
+    if (cfg->procs < 0 || cfg->procs > P_MAX || cfg->threads_max < 0 ||
+        (cfg->flags & ~(unsigned)WEFT_SIGQUIT) != 0 || cfg->slice < 0 || cfg->signal < 0 ||
+        cfg->stack < 0 || cfg->stack > WEFT_STACK_COPIED)
         return -EINVAL;
     debug_init();
+    sched.sigquit |= (cfg->flags & WEFT_SIGQUIT) != 0;
     int64_t n = cfg->procs, max = cfg->threads_max, signo = cfg->signal;
     if (n == 0)
         n = debug_env_int("WEFT_PROCS", 1, P_MAX);
@@ -284,7 +286,7 @@ static int run_as_m0(M *m0, uint32_t procs)
         goto no_maker;
     if ((rc = census_start()) != 0)
         goto no_census;
-    if ((rc = monitor_start()) != 0)
+    if ((rc = signal_init()) != 0 || (rc = monitor_start()) != 0)
         goto no_monitor;
 
     rc = run(m0);
@@ -301,9 +303,9 @@ static int run_as_m0(M *m0, uint32_t procs)
     lot_reset();
     known_reset();
     callback_reset();
-    signal_fini();
     child_fini();
 no_monitor:
+    signal_fini(); /* a SIGQUIT until now has told nobody */
     census_stop();
 no_census:
     maker_stop();

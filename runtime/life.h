@@ -93,6 +93,7 @@ enum { SYSTEM_THREADS = 2 };
 #endif
 
 /* signal.c, child.c */
+int signal_init(void);    /* start of a run, census.c's thread is there. -errno */
 void signal_fini(void);   /* end of a run: nobody listens */
 void signal_forked(void); /* (signal) in the child: the handlers that were there before */
 void child_fini(void);    /* end of a run, before stacks are freed */

@@ -27,8 +27,8 @@
  * nobody allocates. Threads are made by another one (maker.c).
  *
  * Whom it interrupts. p->m is written under sched.lock when a P changes hands. Under
- * that lock the monitor marks the M it has found (poking); an M that ends waits until
- * it is not marked (preempt_thread_leave).
+ * that lock the monitor marks the M it has found (poking, a counter: dumps mark Ms as well, where.c); an M
+ * that ends waits until it is not marked (preempt_thread_leave).
  *
  * Alarms. A handler, or an M, that wants something done now stores 1 in `alarm` and
  * then reads sched.poller; the monitor stores its role there and then reads `alarm`:
@@ -166,14 +166,14 @@ M *monitor_holder(P *p)
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
     M *m = get(&p->m);
     if (m != NULL)
-        set(&m->poking, true);
+        atomic_fetch_add(&m->poking, 1);
     lock_release(&sched.lock);
     return m;
 }
 
 void monitor_let_go(M *m)
 {
-    set_rel(&m->poking, false); /* pairs with preempt_thread_leave() */
+    atomic_fetch_sub(&m->poking, 1); /* pairs with preempt_thread_leave() */
 }
 
 /* Or it cannot be told. */
@@ -191,13 +191,13 @@ static void forget_nudges(void)
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
     for (M *m = sched.all_ms; m != NULL && n < SOME; m = m->all)
         if (m->holds && !get(&m->poking) && atomic_load(&m->tick.nudge_fd) >= 0) {
-            set(&m->poking, true);
+            atomic_fetch_add(&m->poking, 1);
             some[n++] = m;
         }
     lock_release(&sched.lock);
     while (n > 0) {
         sys_tick_no_nudge(&some[--n]->tick);
-        set_rel(&some[n]->poking, false); /* pairs with preempt_thread_leave() */
+        monitor_let_go(some[n]);
     }
 }
 
@@ -465,7 +465,7 @@ static void end_some(bool hard, int64_t now)
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
     for (M *m = sched.all_ms; m != NULL && n < SOME; m = m->all)
         if (!m->foreign && !m->leaving && !m->holds && !m->in_bed && m->id < monitor.ended) {
-            set(&m->poking, true);
+            atomic_fetch_add(&m->poking, 1);
             some[n++] = m;
         }
     lock_release(&sched.lock);

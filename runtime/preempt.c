@@ -325,6 +325,8 @@ static void on_tick(bool poked, void *uc)
         return;
     if (sys_tick_seen(&m->tick))
         poked = true;
+    if (unlikely(get(&m->where) != NULL))
+        where_answer(m, uc);
     if (m->g == &m->g0)
         return; /* between coroutines, or at either end of its life */
     if (get(&m->arranged) && !get(&insist) && ++m->tries % SELDOM != 0)
@@ -432,7 +434,7 @@ void preempt_thread_leave(M *m)
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
     m->leaving = true; /* and has no P: nobody begins to poke it */
     lock_release(&sched.lock);
-    while (get_acq(&m->poking))
+    while (get_acq(&m->poking) != 0)
         sys_yield();
     if (!m->ticking)
         return;

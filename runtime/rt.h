@@ -55,6 +55,7 @@ typedef struct M M;
 typedef struct P P;
 typedef struct Slot Slot;
 typedef struct Window Window;
+struct Place;
 
 /* ---- lock.c: short locks ------------------------------------------------
  * See lock.c for the biased mode that makes them free while one thread runs. */
@@ -358,7 +359,7 @@ struct M {
     G *give;                      /* (m) held: on g0, give it our P */
     G *enter;                     /* (m) copied: on g0, see that it gets its window */
     _Atomic bool request; /* (a) (m) its handler and itself: look at the lowering of preempt_off */
-    _Atomic bool poking;  /* (a) the monitor uses tick: monitor.c */
+    _Atomic uint32_t poking; /* (a) so many use tick: the monitor, a dump. Raised under S */
     _Atomic bool in_kernel;     /* (a) end of a run: it was blocked there when it was poked */
     _Atomic bool again;         /* (a) set by (m), cleared by the monitor: poke it again soon */
     bool ticking;               /* (c) tick has a source */
@@ -378,9 +379,12 @@ struct M {
     bool gone;             /* (S) and never has a P again: hold.c */
     bool starved;          /* (m) there was no memory to save a stack */
     int64_t held_since;    /* (S) */
+    ArchContext at;        /* (S) where g stands still, for dumps */
+    bool at_call;          /* (S) at.pc is a return address */
+    _Atomic(struct Place *) where; /* (a) a dump asks where it is: where.c */
     SysCpus cpus;          /* who wakes this M: where it may run, if */
     bool here;             /* its CPU was chosen (hold.c) */
-    SysTick tick;          /* (m); its period and nudges the monitor, too, while `poking` */
+    SysTick tick;          /* (m); its period and nudges others, too, while `poking` */
     _Atomic uint32_t park; /* (a) park word: 0 asleep or about to, 1 token */
     uint64_t rng;          /* (m) */
     M *link;               /* (S) idle list, or free list of foreign Ms */
@@ -469,6 +473,7 @@ struct Sched {
     int64_t blockwarn;                /* (c) ns, 0: off: WEFT_DEBUG=blockwarn=<ms> */
     bool threads;                     /* (c) WEFT_DEBUG=threads=1: each coroutine pins its thread */
     bool leaks;                       /* (c) WEFT_DEBUG=leaks */
+    bool sigquit;                     /* (c) WEFT_DEBUG=sigquit, or WEFT_SIGQUIT */
     int64_t stuck;                    /* (c) ns, 0: off: WEFT_DEBUG=stuck=<ms> */
     _Atomic bool deadlock;            /* (a) WEFT_DEBUG=deadlock: cycles.c; changes between runs */
     _Atomic bool quick;               /* (a) a run that is not watched so: locks may get READY */

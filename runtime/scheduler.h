@@ -184,6 +184,9 @@ void preempt_forked(const M *m);  /* m is the thread that lives on in the child 
 void preempt_insist(void);        /* end of a run: from now on library code is stopped too */
 void preempt_say(void);           /* end of a run: what was stopped there */
 
+/* where.c (signal): a dump asks what m's coroutine, which was interrupted at uc, is doing */
+void where_answer(M *m, void *uc);
+
 /* hold.c: coroutines that stand still on their threads */
 void hold_give(M *m, G *g); /* on g0: g is held; its thread gets our P. m->p is NULL then */
 bool hold_give_next(M *m);  /* end of a run: the same for any held one; false: there is none */

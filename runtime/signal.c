@@ -29,8 +29,12 @@
  *
  * A forked child has the old handlers again at once: its signals are none of ours.
  *
+ * SIGQUIT may be asked to print a dump (WEFT_DEBUG=sigquit): then it is handled from the start of the run to its end,
+ * whether a channel listens or not, and the handler tells census.c.
+ *
  * Lock: RANK_LIFE, before those of channels.
  */
+#include "census.h"
 #include "chan.h"
 #include "io.h"
 
@@ -49,7 +53,8 @@ static struct {
     bool served;              /* (l) the coroutine is there */
     _Atomic uint64_t watched; /* (a) written under the lock */
     _Atomic uint64_t pending; /* (a) */
-    _Atomic uint32_t inside;  /* (a) handlers that may have seen it watched */
+    _Atomic uint32_t inside;  /* (a) handlers that may have seen it watched, or dumps */
+    _Atomic bool dumps;       /* (a) SIGQUIT asks for a dump; written before the run and after it */
 } sig = {.bell = -1};
 
 static uint64_t bit(int signo)
@@ -65,6 +70,9 @@ static bool on_signal(int signo)
         rt_raise(m);
     atomic_fetch_add(&sig.inside, 1); /* before watched is read: pairs with unwatch() */
     bool ours = (atomic_load(&sig.watched) & bit(signo)) != 0;
+    bool dump = signo == SIGQUIT && atomic_load(&sig.dumps);
+    if (dump)
+        census_ask_dump();
     if (ours) {
         atomic_fetch_or(&sig.pending, bit(signo));
         sys_bell_ring();
@@ -72,7 +80,7 @@ static bool on_signal(int signo)
     atomic_fetch_sub(&sig.inside, 1);
     if (m != NULL)
         rt_lower(m); /* a request is seen to at its next call */
-    return ours;
+    return ours || dump;
 }
 
 static Listener **find(const weft_chan_t *c)
@@ -172,7 +180,8 @@ static int watch(int signo)
 /* Back to what was before. Afterwards all that came before is pending. */
 static void unwatch(uint64_t mask)
 {
-    for (uint64_t left = mask; left != 0; left &= left - 1)
+    uint64_t stays = atomic_load(&sig.dumps) ? bit(SIGQUIT) : 0;
+    for (uint64_t left = mask & ~stays; left != 0; left &= left - 1)
         sys_signal_unwatch(__builtin_ctzll(left) + 1);
     atomic_fetch_and(&sig.watched, ~mask);
     while (atomic_load(&sig.inside) != 0)
@@ -251,9 +260,21 @@ int weft_signal_stop(weft_chan_t *c)
     return 0;
 }
 
+int signal_init(void)
+{
+    if (!sched.sigquit)
+        return 0;
+    atomic_store(&sig.dumps, true); /* before the handler can be called */
+    int rc = sys_signal_watch(SIGQUIT, on_signal);
+    if (rc != 0)
+        atomic_store(&sig.dumps, false);
+    return rc;
+}
+
 void signal_fini(void)
 {
-    unwatch(atomic_load(&sig.watched));
+    bool dumped = atomic_exchange(&sig.dumps, false);
+    unwatch(atomic_load(&sig.watched) | (dumped ? bit(SIGQUIT) : 0));
     atomic_store(&sig.pending, 0);
     for (Listener *l = sig.all, *next; l != NULL; l = next) {
         next = l->next;
@@ -269,6 +290,7 @@ void signal_fini(void)
 
 void signal_forked(void)
 {
-    for (uint64_t left = atomic_exchange(&sig.watched, 0); left != 0; left &= left - 1)
+    uint64_t dumps = atomic_exchange(&sig.dumps, false) ? bit(SIGQUIT) : 0;
+    for (uint64_t left = atomic_exchange(&sig.watched, 0) | dumps; left != 0; left &= left - 1)
         sys_signal_unwatch(__builtin_ctzll(left) + 1);
 }

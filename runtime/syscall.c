@@ -200,7 +200,7 @@ static bool take_undeclared(P *p, M *m)
         return false;
     sys_membarrier();
     if (sched.blockwarn != 0)
-        m->out_at = sys_task_pc(m->tid); /* nobody reads it before the P is taken */
+        m->out_at = sys_task_pc(m->tid, NULL); /* nobody reads it before the P is taken */
     if (get_acq(&m->preempt_off) == 0 && hold_retake(m, p, LEASE_ASKED))
         return true;
     atomic_compare_exchange_strong(&m->lease, &asked, LEASE_OWN);

@@ -57,8 +57,8 @@ static bool unwind_start(unw_cursor_t *c, unw_context_t *uc, const ArchContext *
     return unw.init(c, uc, call ? 0 : UNW_INIT_SIGNAL_FRAME) == 0;
 }
 
-static uint32_t unwind_walk_cfi(const ArchContext *ctx, void *ucontext, const void *lo,
-                                const void *hi, uintptr_t *pcs, uint32_t max)
+static uint32_t unwind_walk_cfi(const ArchContext *ctx, void *ucontext, bool call, const void *lo,
+                                const void *hi, uintptr_t *pcs, uintptr_t *sps, uint32_t max)
 {
     unw_cursor_t c;
     unw_context_t uc;
@@ -66,7 +66,7 @@ static uint32_t unwind_walk_cfi(const ArchContext *ctx, void *ucontext, const vo
     if (ucontext != NULL) {
         if (unw.init == NULL || unw.init(&c, ucontext, UNW_INIT_SIGNAL_FRAME) != 0)
             return 0;
-    } else if (!unwind_start(&c, &uc, ctx, true)) {
+    } else if (!unwind_start(&c, &uc, ctx, call)) {
         return 0;
     }
     uintptr_t last = 0;
@@ -78,6 +78,8 @@ static uint32_t unwind_walk_cfi(const ArchContext *ctx, void *ucontext, const vo
         if (n > 0 && (sp <= last || sp <= (uintptr_t)lo || sp > (uintptr_t)hi))
             break;
         last = sp;
+        if (sps != NULL)
+            sps[n] = sp;
         pcs[n++] = pc;
         if (unw.step(&c) <= 0)
             break;
@@ -104,10 +106,10 @@ void unwind_load(void)
 {
 }
 
-static uint32_t unwind_walk_cfi(const ArchContext *ctx, void *ucontext, const void *lo,
-                                const void *hi, uintptr_t *pcs, uint32_t max)
+static uint32_t unwind_walk_cfi(const ArchContext *ctx, void *ucontext, bool call, const void *lo,
+                                const void *hi, uintptr_t *pcs, uintptr_t *sps, uint32_t max)
 {
-    (void)ctx, (void)ucontext, (void)lo, (void)hi, (void)pcs, (void)max;
+    (void)ctx, (void)ucontext, (void)call, (void)lo, (void)hi, (void)pcs, (void)sps, (void)max;
     return 0;
 }
 
@@ -122,16 +124,21 @@ static bool unwind_name_cfi(uintptr_t pc, char *buf, size_t size, uintptr_t *off
  * (both CPUs). Code built without them leaves a value that is no frame, or skips
  * its callers. */
 static uint32_t unwind_walk_fp(const ArchContext *ctx, const void *lo, const void *hi,
-                               uintptr_t *pcs, uint32_t max)
+                               uintptr_t *pcs, uintptr_t *sps, uint32_t max)
 {
     uint32_t n = 0;
     uintptr_t fp = ctx->fp, low = (uintptr_t)lo, high = (uintptr_t)hi;
-    if (max > 0)
+    if (max > 0) {
+        if (sps != NULL)
+            sps[n] = ctx->sp;
         pcs[n++] = ctx->pc;
+    }
     while (n < max && fp >= low && fp + 16 <= high && fp % sizeof(void *) == 0) {
         const uintptr_t *frame = (const uintptr_t *)fp;
         if (frame[1] < 4096)
             break; /* not code. No dladdr() here: its lock is held while constructors run */
+        if (sps != NULL)
+            sps[n] = fp + 16;
         pcs[n++] = frame[1];
         low = fp + 16;
         fp = frame[0];
@@ -139,11 +146,11 @@ static uint32_t unwind_walk_fp(const ArchContext *ctx, const void *lo, const voi
     return n;
 }
 
-uint32_t unwind_walk(const ArchContext *ctx, void *ucontext, const void *lo, const void *hi,
-                     uintptr_t *pcs, uint32_t max)
+uint32_t unwind_walk(const ArchContext *ctx, void *ucontext, bool call, const void *lo,
+                     const void *hi, uintptr_t *pcs, uintptr_t *sps, uint32_t max)
 {
-    uint32_t n = unwind_walk_cfi(ctx, ucontext, lo, hi, pcs, max);
-    return n > 0 ? n : unwind_walk_fp(ctx, lo, hi, pcs, max);
+    uint32_t n = unwind_walk_cfi(ctx, ucontext, call, lo, hi, pcs, sps, max);
+    return n > 0 ? n : unwind_walk_fp(ctx, lo, hi, pcs, sps, max);
 }
 
 /* Names looked up, by address: parked coroutines stand at few different places,

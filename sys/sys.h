@@ -157,7 +157,9 @@ bool sys_tick_block(bool on); /* (s) calling thread: block or unblock the signal
 /* ---- taskstate.c ---- */
 /* Is the thread running or ready to (1), or blocked in the kernel (0)? -errno: cannot be told. */
 int sys_task_runs(int tid);
-uintptr_t sys_task_pc(int tid); /* where a thread that is blocked will go on; 0: it is not, or that cannot be told */
+/* Where a thread that is blocked will go on, and its stack pointer (sp may be NULL); 0: it is not, or that cannot be
+ * told */
+uintptr_t sys_task_pc(int tid, uintptr_t *sp);
 
 /* ---- fork.c ---- */
 /* Around every fork() of the process: in the thread that calls it, and in the child */

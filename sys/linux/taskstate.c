@@ -44,12 +44,18 @@ int sys_task_runs(int tid)
 }
 
 /* "number argument... sp pc", or "-1 sp pc", or "running". */
-uintptr_t sys_task_pc(int tid)
+uintptr_t sys_task_pc(int tid, uintptr_t *sp)
 {
     char buf[256];
     ssize_t n = task_file(tid, "syscall", buf, sizeof(buf) - 1);
 
     buf[n < 0 ? 0 : n] = '\0';
-    const char *last = strrchr(buf, ' ');
-    return last != NULL ? (uintptr_t)strtoull(last + 1, NULL, 16) : 0;
+    char *last = strrchr(buf, ' ');
+    if (last == NULL)
+        return 0;
+    *last = '\0';
+    const char *before = strrchr(buf, ' ');
+    if (sp != NULL)
+        *sp = before != NULL ? (uintptr_t)strtoull(before + 1, NULL, 16) : 0;
+    return (uintptr_t)strtoull(last + 1, NULL, 16);
 }

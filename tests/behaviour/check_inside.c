@@ -48,7 +48,7 @@ static int dump_few(void *arg)
         weft_go(waiter, "a waiter");
     weft_sleep(20000000);
     take_dump();
-    ck_assert_int_eq(count("coroutine 1 [running]:"), 1);
+    ck_assert_int_eq(count("coroutine 1 [running, P "), 1);
     ck_assert_int_eq(count("\"a waiter\" [chan receive]:"), 3);
     ck_assert_int_eq(count("  #0 "), 4);
 #ifdef HAVE_LIBUNWIND /* hidden and static functions have names */
@@ -128,7 +128,7 @@ static int dump_churn(void *arg)
         weft_go(churn, NULL);
     for (int i = 0; i < 200; i++) {
         take_dump();
-        ck_assert_int_eq(count("[running]:") >= 1, 1);
+        ck_assert_int_eq(count("[running, P ") >= 1, 1);
         weft_yield();
     }
     stop = 1;
