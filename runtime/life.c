@@ -160,6 +160,7 @@ static void reset_sched(M *m0)
     set(&sched.retaken_blocked, 0);
     syscall_reset();
     sched.m0 = m0;
+    sched.began = sys_now();
 }
 
 /* m0, all Ps but the first idle, solo mode if it can be. */

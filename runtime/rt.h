@@ -454,6 +454,7 @@ struct Sched {
     M *dead_ms;                     /* (S) exited, to be joined and freed */
     _Atomic uint32_t foreign;       /* (a) attached foreign Ms */
     M *m0;                          /* (c) the thread in weft_run */
+    int64_t began;                  /* (c) when the run did */
     int result;                     /* main's value; main writes, m0 reads */
     size_t stack_max;               /* (c) */
     int stack;                      /* (c) WEFT_STACK_*, the default */
