@@ -22,6 +22,7 @@
 #include "annotate.h"
 #include "census.h"
 #include "copystack.h"
+#include "view.h"
 
 #include <stdlib.h>
 
@@ -285,6 +286,8 @@ static int run_as_m0(M *m0, uint32_t procs)
         goto no_maker;
     if ((rc = census_start()) != 0)
         goto no_census;
+    schedtrace_start();
+    view_start();
     if ((rc = monitor_start()) != 0)
         goto no_monitor;
 
@@ -305,6 +308,7 @@ static int run_as_m0(M *m0, uint32_t procs)
     signal_fini();
     child_fini();
 no_monitor:
+    view_stop();
     census_stop();
 no_census:
     maker_stop();

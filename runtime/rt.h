@@ -467,6 +467,8 @@ struct Sched {
     bool storm;                       /* (c) WEFT_DEBUG=preempt=<us>: each tick ends the slice */
     int64_t blockwarn;                /* (c) ns, 0: off: WEFT_DEBUG=blockwarn=<ms> */
     bool threads;                     /* (c) WEFT_DEBUG=threads=1: each coroutine pins its thread */
+    int64_t schedtrace;               /* (c) ns, 0: off: WEFT_DEBUG=schedtrace=<ms> */
+    int64_t top;                      /* (c) ns, 0: off: WEFT_DEBUG=top[=<ms>] */
     bool leaks;                       /* (c) WEFT_DEBUG=leaks */
     int64_t stuck;                    /* (c) ns, 0: off: WEFT_DEBUG=stuck=<ms> */
     _Atomic bool deadlock;            /* (a) WEFT_DEBUG=deadlock: cycles.c; changes between runs */
