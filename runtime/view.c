@@ -282,12 +282,13 @@ void view_start(void)
     name_all(&view.next);
     view.next.began = sched.began;
     view.next.refresh = sched.top;
-    view.due = view.sampled = sys_now();
+    view.due = sys_now();
     page->version = PAGE_VERSION;
     page->size = sizeof *page;
     page->pid = (uint64_t)getpid();
     page->started = sys_process_began();
     view.page = page;
+    sample(view.due);
     publish(view.due);
     memcpy(page->magic, PAGE_MAGIC, sizeof page->magic); /* a tool finds all of it, or no page */
 }
