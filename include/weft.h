@@ -975,7 +975,7 @@ WEFT_API int weft_stats(weft_stats_t *out);
 /* The same as text in the Prometheus exposition format: for each field `x` the metric weft_x, with
  * _total at its end if it only goes up, with its HELP and TYPE lines; weft_uptime_seconds for uptime.
  * As snprintf(): writes at most size bytes, a NUL among them, and returns how many bytes the text has
- * without it, some 5000; what is not less than size did not fit. buf may be NULL if size is 0.
+ * without it, about 4000; what is not less than size did not fit. buf may be NULL if size is 0.
  * -EINVAL; -EPERM outside weft_run(); -EOVERFLOW. Does not park; not for signal handlers. */
 WEFT_API int weft_stats_text(char *buf, size_t size);
 
