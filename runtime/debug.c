@@ -194,12 +194,18 @@ static const struct {
     const char *key;
     bool (*parse)(const char *value, const char *end);
 } debug_keys[] = {
-    {"blockwarn", debug_blockwarn},   {"chaos", debug_chaos},
-    {"guards", debug_guards},         {"deadlock", debug_deadlock},
-    {"leaks", debug_leaks},           {"preempt", debug_preempt},
-    {"schedtrace", debug_schedtrace}, {"stackshare", debug_stackshare},
-    {"stuck", debug_stuck},           {"threads", debug_threads},
-    {"tick", debug_tick},             {"top", debug_top},
+    {"blockwarn", debug_blockwarn},
+    {"chaos", debug_chaos},
+    {"guards", debug_guards},
+    {"deadlock", debug_deadlock},
+    {"leaks", debug_leaks},
+    {"preempt", debug_preempt},
+    {"schedtrace", debug_schedtrace},
+    {"stackshare", debug_stackshare},
+    {"stuck", debug_stuck},
+    {"threads", debug_threads},
+    {"tick", debug_tick},
+    {"top", debug_top},
     {"windows", debug_windows},
 };
 

@@ -127,7 +127,8 @@ static void sleep_long(void)
         if (get(&monitor.suspect))
             until = earlier(until, check);
         atomic_store(&sched.monitor, 0);
-        until = earlier(until, copystack_watch(sys_now())); /* who has begun to wait since wakes us */
+        until =
+            earlier(until, copystack_watch(sys_now())); /* who has begun to wait since wakes us */
         if (until == INT64_MAX)
             until = 0;
         while (atomic_load(&sched.monitor) == 0 && all_idle() && !get(&monitor.stop) &&
