@@ -9,6 +9,7 @@
  *   /plaintext  Hello, World!
  *   /json       the same as JSON
  *   /stats      what the runtime is doing
+ *   /metrics    the same, all of it, for Prometheus
  *
  * serve() is the whole life of a connection, written as if it had the machine
  * for itself: read, answer every complete request in the buffer, write all the
@@ -71,17 +72,19 @@ typedef struct {
     uint64_t body;
 } Request;
 
+static bool send_all(int fd, const char *buf, size_t len)
+{
+    for (ssize_t n; len > 0; buf += n, len -= (size_t)n)
+        if ((n = weft_write(fd, buf, len)) < 0)
+            return false;
+    return true;
+}
+
 static bool flush(Conn *c)
 {
-    size_t done = 0;
-    while (done < c->out_len) {
-        ssize_t n = weft_write(c->fd, c->out + done, c->out_len - done);
-        if (n < 0)
-            return false;
-        done += (size_t)n;
-    }
+    size_t len = c->out_len;
     c->out_len = 0;
-    return true;
+    return send_all(c->fd, c->out, len);
 }
 
 static bool answer(Conn *c, const char *status, const char *type, const char *body, bool keep,
@@ -125,6 +128,22 @@ static bool is(const char *s, size_t len, const char *word)
     return len == strlen(word) && memcmp(s, word, len) == 0;
 }
 
+/* Longer than an answer in the buffer may be: the head goes there, the text past it. */
+static bool metrics(Conn *c, bool keep, bool head)
+{
+    enum { ROOM = 32768 };
+    char *text = malloc(ROOM);
+    int n = text != NULL ? weft_stats_text(text, ROOM) : -1;
+    bool sent = false;
+    if (n < 0 || n >= ROOM)
+        refuse(c, "500 Internal Server Error");
+    else
+        sent = answer(c, "200 OK", "text/plain; version=0.0.4", text, keep, true) &&
+               (head || (flush(c) && send_all(c->fd, text, (size_t)n)));
+    free(text);
+    return sent && keep;
+}
+
 /* False: the connection is to be closed. */
 static bool handle(Conn *c, const Request *r)
 {
@@ -143,13 +162,15 @@ static bool handle(Conn *c, const Request *r)
         body = "Hello, World!";
     } else if (is(r->path, path_len, "/json")) {
         body = "{\"message\":\"Hello, World!\"}";
+    } else if (is(r->path, path_len, "/metrics")) {
+        return metrics(c, r->keep_alive, head);
     } else if (is(r->path, path_len, "/stats")) {
         stats_json(buf, sizeof buf);
         body = buf;
     } else {
         status = "404 Not Found";
         type = "text/plain";
-        body = "try /plaintext, /json or /stats\n";
+        body = "try /plaintext, /json, /stats or /metrics\n";
     }
     return answer(c, status, type, body, r->keep_alive, head) && r->keep_alive;
 }

@@ -780,12 +780,26 @@ typedef struct weft_counters {
     uint64_t window_loads;        /* and back */
     uint64_t stack_copied_bytes;  /* in blocks for copied stacks */
     uint64_t stack_copied_resident; /* memory of the allocator's arena for them; 0: not known */
-    uint64_t reserved[22];
+    uint64_t uptime;                /* ns since weft_run() began */
+    uint64_t procs_idle;            /* processors without anything to run now */
+    uint64_t threads_spinning;      /* threads that look for work now */
+    uint64_t threads_held;    /* whose coroutine was stopped where it is, or is pinned and parked */
+    uint64_t threads_blocked; /* in the kernel, their processor taken */
+    uint64_t fd_waiters;      /* coroutines that wait for a descriptor now */
+    uint64_t reserved[16];
 } weft_stats_t;
 
-/* Fill *out; sums over processors, exact when nothing runs. -EINVAL, -EPERM
- * outside weft_run(). Does not park. */
+/* Fill *out. Bytes, nanoseconds, or numbers of things; "now" may go up and down, the others
+ * only up, from 0 at the start of each run. Sums over processors, exact when nothing
+ * runs; no difference is below zero. -EINVAL, -EPERM outside weft_run(). Does not park. */
 WEFT_API int weft_stats(weft_stats_t *out);
+
+/* The same as text in the Prometheus exposition format: for each field `x` the metric weft_x, with
+ * _total at its end if it only goes up, with its HELP and TYPE lines; weft_uptime_seconds for uptime.
+ * As snprintf(): writes at most size bytes, a NUL among them, and returns how many bytes the text has
+ * without it, about 4000; what is not less than size did not fit. buf may be NULL if size is 0.
+ * -EINVAL; -EPERM outside weft_run(); -EOVERFLOW. Does not park; not for signal handlers. */
+WEFT_API int weft_stats_text(char *buf, size_t size);
 
 #ifdef __cplusplus
 }

@@ -47,6 +47,7 @@ static struct {
     Slab *all;
     Slab *partial;
     uint32_t empty; /* slabs all of whose Gs are free */
+    Slab *at;       /* where coro_foreach_some() goes on; NULL: at the end */
 } arena;
 
 const Layout coro_layout[] = {
@@ -108,6 +109,8 @@ static bool slab_add(void)
 static void slab_drop(Slab *s)
 {
     partial_remove(s);
+    if (arena.at == s)
+        arena.at = s->next;
     if (s->prev != NULL)
         s->prev->next = s->next;
     else
@@ -210,6 +213,11 @@ static uint64_t next_id(P *p)
 void coro_lock_all(void)
 {
     lock_acquire(NULL, &arena.lock, RANK_ARENA);
+}
+
+bool coro_try_lock_all(void)
+{
+    return lock_try(&arena.lock, RANK_ARENA);
 }
 
 void coro_unlock_all(void)
@@ -461,12 +469,30 @@ bool coro_reap(M *m, G *g, void *arg)
     return true;
 }
 
+static void slab_foreach(Slab *s, void (*fn)(G *, void *), void *arg)
+{
+    for (uint32_t i = 0; i < s->n; i++)
+        if (get_acq(&s->g[i].state) != G_DEAD)
+            fn(&s->g[i], arg);
+}
+
 void coro_foreach_alone(void (*fn)(G *, void *), void *arg)
 {
     for (Slab *s = arena.all; s != NULL; s = s->next)
-        for (uint32_t i = 0; i < s->n; i++)
-            if (get_acq(&s->g[i].state) != G_DEAD)
-                fn(&s->g[i], arg);
+        slab_foreach(s, fn, arg);
+}
+
+/* Slabs that are added meanwhile come first in the list: the next walk meets them. */
+bool coro_foreach_some(bool first, uint32_t slabs, void (*fn)(G *, void *), void *arg)
+{
+    assert_held(&arena.lock);
+    if (first)
+        arena.at = arena.all;
+    for (; arena.at != NULL && slabs > 0; slabs--) {
+        slab_foreach(arena.at, fn, arg);
+        arena.at = arena.at->next;
+    }
+    return arena.at != NULL;
 }
 
 void coro_foreach(void (*fn)(G *, void *), void *arg)
@@ -492,7 +518,7 @@ void coro_free_all(void)
         }
         sys_release(s, SLAB);
     }
-    arena.all = arena.partial = NULL;
+    arena.all = arena.partial = arena.at = NULL;
     arena.empty = 0;
     lock_release(&arena.lock);
 }

@@ -14,6 +14,8 @@
  *                              stuck=MS     coroutines parked for longer than that, each once: census.c
  *                              sigquit      SIGQUIT prints a dump: census.c
  *                              leaks        at the end of the run, coroutines that had not ended
+ *                              schedtrace=MS   a line on the scheduler so often: schedtrace.c
+ *                              top[=MS]     a page for weft-top, refreshed so often: view.c
  *                              guards=vma   guards of stacks are PROT_NONE mappings, as before Linux 6.13
  *                              guards=N     and N of them at most: the other stacks have none
  *   WEFT_PROCS, WEFT_MAXTHREADS, WEFT_SIGNAL   numbers, read by life.c through debug_env_int()
@@ -23,6 +25,7 @@
  * variable must not be able to stop a program. Not read in set-user-ID programs.
  */
 #include "rt.h"
+#include "view.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -166,6 +169,25 @@ static bool debug_stuck(const char *value, const char *end)
     return true;
 }
 
+static bool debug_schedtrace(const char *value, const char *end)
+{
+    uint64_t ms;
+    if (!debug_number(value, end, &ms) || ms > 1000000)
+        return false;
+    sched.schedtrace = (int64_t)ms * 1000000;
+    return true;
+}
+
+/* The key alone: as often as a screen wants it. */
+static bool debug_top(const char *value, const char *end)
+{
+    uint64_t ms;
+    if (!debug_number(value, end, &ms) || (ms > 1 && ms < 10) || ms > 10000)
+        return false;
+    sched.top = (int64_t)(ms == 1 ? TOP_MS : ms) * 1000000;
+    return true;
+}
+
 /* vma, or the most there may be. */
 static bool debug_guards(const char *value, const char *end)
 {
@@ -182,12 +204,20 @@ static const struct {
     const char *key;
     bool (*parse)(const char *value, const char *end);
 } debug_keys[] = {
-    {"blockwarn", debug_blockwarn},   {"chaos", debug_chaos},
-    {"guards", debug_guards},         {"deadlock", debug_deadlock},
-    {"leaks", debug_leaks},           {"preempt", debug_preempt},
-    {"stackshare", debug_stackshare}, {"stuck", debug_stuck},
-    {"threads", debug_threads},       {"tick", debug_tick},
-    {"windows", debug_windows},       {"sigquit", debug_sigquit},
+    {"blockwarn", debug_blockwarn},
+    {"chaos", debug_chaos},
+    {"guards", debug_guards},
+    {"deadlock", debug_deadlock},
+    {"leaks", debug_leaks},
+    {"preempt", debug_preempt},
+    {"schedtrace", debug_schedtrace},
+    {"sigquit", debug_sigquit},
+    {"stackshare", debug_stackshare},
+    {"stuck", debug_stuck},
+    {"threads", debug_threads},
+    {"tick", debug_tick},
+    {"top", debug_top},
+    {"windows", debug_windows},
 };
 
 /* One key=value of [s, end); a key alone means 1. */
@@ -217,6 +247,7 @@ void debug_init(void)
     sched.stackshare = sched.leaks = sched.sigquit = false;
     set(&sched.deadlock, false);
     sched.stuck = 0;
+    sched.schedtrace = sched.top = 0;
     sched.guards_max = 0;
     sys_guard_plain(false);
     const char *s = secure_getenv("WEFT_DEBUG");

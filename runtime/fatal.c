@@ -142,6 +142,7 @@ static _Noreturn void fatal_leave(void)
             cycles_look(0);
         dump_all(STDERR_FILENO);
     }
+    sys_share_drop();
     _exit(FATAL_STATUS);
 }
 

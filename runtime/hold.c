@@ -140,6 +140,7 @@ static bool await(M *m)
     g->m = m;
     set(&g->state, G_RUNNING);
     idle_acquire(m, p);
+    bump(&p->switches, 1); /* no context was switched, but the P is another's */
     return how == END;
 }
 

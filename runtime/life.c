@@ -22,6 +22,7 @@
 #include "annotate.h"
 #include "census.h"
 #include "copystack.h"
+#include "view.h"
 
 #include <stdlib.h>
 
@@ -162,6 +163,7 @@ static void reset_sched(M *m0)
     set(&sched.retaken_blocked, 0);
     syscall_reset();
     sched.m0 = m0;
+    sched.began = sys_now();
 }
 
 /* m0, all Ps but the first idle, solo mode if it can be. */
@@ -286,6 +288,8 @@ static int run_as_m0(M *m0, uint32_t procs)
         goto no_maker;
     if ((rc = census_start()) != 0)
         goto no_census;
+    schedtrace_start();
+    view_start();
     if ((rc = signal_init()) != 0 || (rc = monitor_start()) != 0)
         goto no_monitor;
 
@@ -306,6 +310,7 @@ static int run_as_m0(M *m0, uint32_t procs)
     child_fini();
 no_monitor:
     signal_fini(); /* a SIGQUIT until now has told nobody */
+    view_stop();
     census_stop();
 no_census:
     maker_stop();

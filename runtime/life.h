@@ -18,7 +18,11 @@ void coro_foreach(void (*fn)(G *, void *), void *arg);
 void coro_foreach_alone(void (*fn)(G *, void *), void *arg);
 /* What dumps read of Gs stays as it is from lock to unlock; nothing is allocated meanwhile */
 void coro_lock_all(void);
+bool coro_try_lock_all(void); /* false: that would take a wait */
 void coro_unlock_all(void);
+/* In between: from the beginning, or where the last call has ended, some hundred Gs per slab. True: there
+ * are more. Who lives from the first call to the last is met once. The monitor's */
+bool coro_foreach_some(bool first, uint32_t slabs, void (*fn)(G *, void *), void *arg);
 void coro_start(void *m); /* arch_prepare's entry */
 void coro_free_all(void); /* end of a run */
 void coro_flush(P *p);    /* p's free Gs back to their slabs */

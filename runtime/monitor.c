@@ -36,11 +36,11 @@
  *
  * While every P is idle it sleeps without a timeout: an idle program is not
  * woken (but once, if by then a coroutine in the kernel has kept others from their window for a
- * second: copystack_watch()). It stores monitor = 0 and then reads idle_p; an M that takes a P has
+ * second: copystack_watch(); and for what WEFT_DEBUG=top and schedtrace show). It stores monitor = 0 and then reads idle_p; an M that takes a P has
  * lowered idle_p and then reads monitor (idle_acquire). Both are sequentially
  * consistent: one of the two sees the other.
  */
-#include "rt.h"
+#include "view.h"
 
 static const int64_t PERIOD = 10000000, SUSPECT_FIRST = 1000000000, SUSPECT_MOST = 16000000000,
                      RETRY = 75000, NUDGE_ANOTHER = 150000, NUDGE_AGAIN = 1000000, SLOW = 1000000,
@@ -94,24 +94,54 @@ static void check_deadlock(void)
     lock_release(&sched.lock);
 }
 
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* What is shown of the program to others. When to come again, whatever happens until then. */
+static int64_t show(int64_t now)
+{
+    return earlier(view_turn(now), schedtrace_turn(now));
+}
+
+/* The same while all is idle: what is left of a count goes on at once. */
+static int64_t show_idle(void)
+{
+    int64_t now, next;
+    do {
+        now = sys_now();
+        next = show(now);
+    } while (next <= now && all_idle() && !get(&monitor.stop));
+    return next;
+}
+
 /* Until something runs. While a deadlock is suspected, look again now and then:
  * the thread that is in the way may end. */
 static void sleep_long(void)
 {
-    for (int64_t nap = SUSPECT_FIRST;; nap = nap < SUSPECT_MOST ? 2 * nap : nap) {
-        int64_t until = get(&monitor.suspect) ? sys_now() + nap : 0;
+    int64_t nap = SUSPECT_FIRST, check = sys_now() + nap;
+    for (;;) {
+        int64_t until = show_idle();
         int rc = 0;
+        if (get(&monitor.suspect))
+            until = earlier(until, check);
         atomic_store(&sched.monitor, 0);
-        int64_t look = copystack_watch(sys_now()); /* who has begun to wait since wakes us */
-        if (look != INT64_MAX && (until == 0 || look < until))
-            until = look;
+        until =
+            earlier(until, copystack_watch(sys_now())); /* who has begun to wait since wakes us */
+        if (until == INT64_MAX)
+            until = 0;
         while (atomic_load(&sched.monitor) == 0 && all_idle() && !get(&monitor.stop) &&
                rc != -ETIMEDOUT)
             rc = sys_park(&sched.monitor, 0, until);
         atomic_store(&sched.monitor, 1);
         if (rc != -ETIMEDOUT)
             return;
+        if (!get(&monitor.suspect) || sys_now() < check)
+            continue;
         check_deadlock();
+        nap = nap < SUSPECT_MOST ? 2 * nap : nap;
+        check = sys_now() + nap;
     }
 }
 
@@ -414,6 +444,7 @@ static void lend(int64_t now)
 static void watch(M *m)
 {
     int64_t now = sys_now();
+    (void)show(now); /* we come again soon anyway */
     bool hogs = hogs_about(now);
     int64_t again = syscall_watch(m, now);
     bool soon = sched.slice != 0 && interrupt_wanted();
@@ -423,7 +454,7 @@ static void watch(M *m)
     if (sched.slice != 0 && (waits || get(&sched.hogs_n) > 0))
         hasten_all();
     lend(now);
-    (void)copystack_watch(now);                  /* we come again soon anyway */
+    (void)copystack_watch(now);                  /* the same */
     int64_t until = now + (soon ? RETRY : SLOW); /* whatever runs may block in the kernel */
     if (until > again)
         until = again;

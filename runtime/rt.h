@@ -460,6 +460,7 @@ struct Sched {
     M *dead_ms;                     /* (S) exited, to be joined and freed */
     _Atomic uint32_t foreign;       /* (a) attached foreign Ms */
     M *m0;                          /* (c) the thread in weft_run */
+    int64_t began;                  /* (c) when the run did */
     int result;                     /* main's value; main writes, m0 reads */
     size_t stack_max;               /* (c) */
     int stack;                      /* (c) WEFT_STACK_*, the default */
@@ -472,6 +473,8 @@ struct Sched {
     bool storm;                       /* (c) WEFT_DEBUG=preempt=<us>: each tick ends the slice */
     int64_t blockwarn;                /* (c) ns, 0: off: WEFT_DEBUG=blockwarn=<ms> */
     bool threads;                     /* (c) WEFT_DEBUG=threads=1: each coroutine pins its thread */
+    int64_t schedtrace;               /* (c) ns, 0: off: WEFT_DEBUG=schedtrace=<ms> */
+    int64_t top;                      /* (c) ns, 0: off: WEFT_DEBUG=top[=<ms>] */
     bool leaks;                       /* (c) WEFT_DEBUG=leaks */
     bool sigquit;                     /* (c) WEFT_DEBUG=sigquit, or WEFT_SIGQUIT */
     int64_t stuck;                    /* (c) ns, 0: off: WEFT_DEBUG=stuck=<ms> */

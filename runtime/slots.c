@@ -344,6 +344,16 @@ void stack_counts(uint64_t *slots, uint64_t *bytes)
     slots_unlock();
 }
 
+bool stack_try_counts(uint64_t *slots, uint64_t *bytes)
+{
+    if (!lock_try(&slot_arena.lock, RANK_ARENA))
+        return false;
+    *slots = slot_arena.out;
+    *bytes = slot_arena.out_bytes;
+    slots_unlock();
+    return true;
+}
+
 bool stack_owns(const void *addr)
 {
     uint32_t n = get_acq(&slot_arena.nchunks); /* pairs with chunk_add() */

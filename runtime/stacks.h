@@ -29,8 +29,9 @@ void stack_flush(P *p);                    /* p's warm slots and credits to the 
 bool stack_trim(int64_t now);
 bool stack_trim_pending(void);
 void stack_counts(uint64_t *slots, uint64_t *bytes);
-bool stack_owns(const void *addr);               /* (signal) addr lies in a slot */
-bool stack_on_fault(void *addr, void *ucontext); /* (signal) what sys_fault_install gets */
+bool stack_try_counts(uint64_t *slots, uint64_t *bytes); /* false: that would take a wait */
+bool stack_owns(const void *addr);                       /* (signal) addr lies in a slot */
+bool stack_on_fault(void *addr, void *ucontext);         /* (signal) what sys_fault_install gets */
 /* (signal) move g's guard down; false: overflow, or not ours */
 bool stack_fault(G *g, void *addr, uintptr_t sp);
 

@@ -161,6 +161,20 @@ int sys_task_runs(int tid);
  * told */
 uintptr_t sys_task_pc(int tid, uintptr_t *sp);
 
+/* ---- share.c: memory that other programs of the user may read ---- */
+typedef struct {
+    void *mem;
+    size_t size;
+    char path[256];
+} SysShare;
+/* A new file of that size, zeros, mode 0600, its memory reserved: weft.<pid> in the first of /dev/shm,
+ * $XDG_RUNTIME_DIR and /tmp that takes it. What an earlier process of the same number and
+ * user has left is removed. One at a time. -errno */
+int sys_share_make(SysShare *s, size_t size);
+void sys_share_end(SysShare *s);
+void sys_share_drop(void); /* (s) the process ends: remove the file; exit() does it by itself */
+uint64_t sys_process_began(void); /* tells this process from others with its number; 0: cannot be told */
+
 /* ---- fork.c ---- */
 /* Around every fork() of the process: in the thread that calls it, and in the child */
 int sys_atfork(void (*before)(void), void (*parent)(void), void (*child)(void));
