@@ -13,6 +13,8 @@
  *                              deadlock     cycles of locks that coroutines wait for: cycles.c
  *                              stuck=MS     coroutines parked for longer than that, each once: census.c
  *                              leaks        at the end of the run, coroutines that had not ended
+ *                              latencies    a histogram of the time spent in run queues, in weft_stats(): events.c
+ *                              trace=PATH   trace the run from its start into that file: trace.c
  *                              guards=vma   guards of stacks are PROT_NONE mappings, as before Linux 6.13
  *                              guards=N     and N of them at most: the other stacks have none
  *   WEFT_PROCS, WEFT_MAXTHREADS, WEFT_SIGNAL   numbers, read by life.c through debug_env_int()
@@ -147,6 +149,20 @@ static bool debug_leaks(const char *value, const char *end)
     return true;
 }
 
+static bool debug_latencies(const char *value, const char *end)
+{
+    uint64_t on;
+    if (!debug_number(value, end, &on) || on > 1)
+        return false;
+    sched.latencies = on != 0;
+    return true;
+}
+
+static bool debug_trace(const char *value, const char *end)
+{
+    return trace_set_path(value, (size_t)(end - value));
+}
+
 static bool debug_stuck(const char *value, const char *end)
 {
     uint64_t ms;
@@ -177,7 +193,8 @@ static const struct {
     {"leaks", debug_leaks},           {"preempt", debug_preempt},
     {"stackshare", debug_stackshare}, {"stuck", debug_stuck},
     {"threads", debug_threads},       {"tick", debug_tick},
-    {"windows", debug_windows},
+    {"windows", debug_windows},       {"latencies", debug_latencies},
+    {"trace", debug_trace},
 };
 
 /* One key=value of [s, end); a key alone means 1. */
@@ -204,7 +221,8 @@ void debug_init(void)
     sched.tick = TICK_ANY;
     sched.blockwarn = 0;
     sched.windows_most = 0;
-    sched.stackshare = sched.leaks = false;
+    sched.stackshare = sched.leaks = sched.latencies = false;
+    trace_set_path("", 0);
     set(&sched.deadlock, false);
     sched.stuck = 0;
     sched.guards_max = 0;

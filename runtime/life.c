@@ -158,6 +158,7 @@ static void reset_sched(M *m0)
     sched.making = sched.n_held = sched.n_out = 0;
     set(&sched.retaken_calls, 0);
     set(&sched.retaken_blocked, 0);
+    atomic_store(&sched.noting, sched.latencies ? NOTE_LATENCY : 0);
     syscall_reset();
     sched.m0 = m0;
 }
@@ -249,8 +250,11 @@ static int run(M *m0)
         stop(rc);
     } else {
         g->id = 1;
-        g->flags = G_MAIN;
+        g->flags = G_MAIN | (g->flags & G_NOTED);
         known_add(m0, g);
+        if (g->flags & G_NOTED)
+            event_readied(m0, g);
+        event_ready(g);
         set(&g->state, G_RUNNABLE);
         runq_put(m0->p, g);
     }
@@ -286,10 +290,12 @@ static int run_as_m0(M *m0, uint32_t procs)
         goto no_census;
     if ((rc = monitor_start()) != 0)
         goto no_monitor;
+    trace_begin_run();
 
     rc = run(m0);
 
     monitor_stop();
+    trace_end_run();
     census_stop();
     census_leaks();
     foreign_cancel_all();

@@ -203,6 +203,8 @@ enum {
     G_ON_CHAN = 2048,     /* (m) in a wait for one channel that may be cancelled: wait.on is that */
     G_UNLISTED = 4096,    /* (m) it should be known, but there was no memory */
     G_TIMER = 8192,       /* (c) a call of a timer's function */
+    G_NOTED = 16384,      /* (m), (w): that it is made ready and runs is noted: events.h */
+    G_READY_ODDLY = G_FOREIGN | G_NOTED,
     G_PARKS_ODDLY = G_FOREIGN | G_PINNED | G_UNPREEMPTIBLE | G_UNGUARDED
 };
 
@@ -240,7 +242,7 @@ struct G {
     void *spawn_pc;         /* (c) return address of weft_go */
     struct Extra *x;     /* (m) what few have, or NULL: known.h; dumps look under coro_lock_all() */
     Wait *cases;         /* (m) its block, kept for the next wait: bounce.c */
-    int64_t since;       /* (m) P's coarse clock when it parked */
+    int64_t since;       /* (m) P's coarse clock when it parked; events.c */
     uint32_t block_size; /* (window's lock) 0: no block */
     Wait wait;
     union {
@@ -264,6 +266,7 @@ _Static_assert(sizeof(G) <= 256, "of 5e9 bytes for ten million parked coroutines
 /* ---- P ----------------------------------------------------------------------- */
 
 enum { RUNQ = 256, P_MAX = 1024, P_LENT = 1024 /* beyond, to be lent: monitor.c */ };
+enum { LATENCIES = WEFT_LATENCIES };
 enum PState { P_IDLE, P_RUNNING, P_DEAD };
 
 struct P {
@@ -311,6 +314,8 @@ struct P {
     _Atomic bool give_way; /* (a) something more urgent waits; set by the monitor */
     int64_t hog_ran;       /* (m) when a hog last began to run here */
     _Atomic uint64_t flagged, handed, moved; /* (a) counters; bump() by (m) */
+    uint32_t starts;                         /* (m) that could be sampled: events.c */
+    _Atomic uint64_t latency[LATENCIES];     /* (a) counters; bump() by (m) */
 };
 
 /* ---- M ----------------------------------------------------------------------- */
@@ -387,8 +392,9 @@ struct M {
     int tid;               /* (c) */
     G g0;                  /* the thread's own context; for a foreign M, the G that stands for it */
     SysThread thread;      /* (c) */
-    void *altstack;        /* (c) */
-    void *room;            /* (c) what rt_alloc_room() holds until the thread runs */
+    struct TraceRing *ring; /* (m), its handler too: trace.c */
+    void *altstack;         /* (c) */
+    void *room;             /* (c) what rt_alloc_room() holds until the thread runs */
 #ifdef WEFT_CHECKED
     struct {
         Lock *l;
@@ -424,6 +430,7 @@ struct Sched {
     _Atomic bool stopping;   /* (a) main has returned */
     _Atomic bool solo;       /* (a) lock.c; written under S */
     _Atomic bool forked;     /* (a) set in a forked child for good */
+    _Atomic uint32_t noting; /* (a) NOTE_*: events.h; written under S */
     P *p[P_MAX +
          P_LENT]; /* slot i is set before procs > i is published; freed at the end of a run */
     _Atomic uint32_t np; /* (a) Ps that exist; only grows, under S; p[] first */
@@ -467,10 +474,11 @@ struct Sched {
     int64_t blockwarn;                /* (c) ns, 0: off: WEFT_DEBUG=blockwarn=<ms> */
     bool threads;                     /* (c) WEFT_DEBUG=threads=1: each coroutine pins its thread */
     bool leaks;                       /* (c) WEFT_DEBUG=leaks */
+    bool latencies;                   /* (c) WEFT_DEBUG=latencies */
     int64_t stuck;                    /* (c) ns, 0: off: WEFT_DEBUG=stuck=<ms> */
     _Atomic bool deadlock;            /* (a) WEFT_DEBUG=deadlock: cycles.c; changes between runs */
     _Atomic bool quick;               /* (a) a run that is not watched so: locks may get READY */
-    uint32_t system_threads;          /* (c) threads of weft's that are not Ms */
+    uint32_t system_threads;          /* (S) threads of weft's that are not Ms */
     long guards_max;                  /* (c) 0: what the system allows: WEFT_DEBUG=guards=<n> */
     int signo;                        /* (c) of the tick */
     _Atomic uint64_t chaos;           /* (a) seed, 0: off; changes between runs */
@@ -490,5 +498,6 @@ extern struct Sched sched;
 #include "known.h"     /* coroutines that somebody knows by their id */
 #include "stacks.h"    /* stacks, private and copied */
 #include "base.h"      /* what every file needs; last, as it calls the others */
+#include "events.h"    /* what those see who look on */
 
 #endif

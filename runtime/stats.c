@@ -47,6 +47,7 @@ static void stats_sum(M *m, weft_stats_t *s)
     s->procs = get(&sched.procs);
     s->retaken_declared = get(&sched.retaken_calls);
     s->retaken_undeclared = get(&sched.retaken_blocked);
+    event_latencies(s->latency);
     lock_release(&sched.lock);
     s->coroutines = stats_alive(s->spawned, s->exited + get(&sched.own));
 }
