@@ -533,6 +533,8 @@ static int enter_and_change(uint32_t from, uint32_t to, int (*how)(const char *)
     int rc = -EPERM;
     if (get_acq(&sched.active))
         rc = change(from, to, how, path);
+    if (m->p != NULL)
+        m->p->id_end = m->p->id_next; /* what the caller makes before its next switch is noted */
     rt_leave(m);
     return rc;
 }
