@@ -4,6 +4,7 @@
  * do what is noted. Each file must be whole, and what it says of a coroutine possible. */
 #include "stress.h"
 
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -23,7 +24,7 @@ static void child(void *arg)
     (void)weft_try_send(arg, NULL);
 }
 
-static volatile uint32_t sink;
+static _Atomic uint32_t sink;
 
 static void step(uint32_t *s)
 {
@@ -40,7 +41,7 @@ static void step(uint32_t *s)
         break;
     case 3:
         for (uint32_t i = next(s) % 20000; i > 0; i--)
-            sink++;
+            atomic_fetch_add_explicit(&sink, 1, memory_order_relaxed);
         break;
     case 4:
         weft_set_name("a name of more than fourteen");
