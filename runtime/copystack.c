@@ -161,7 +161,7 @@ static bool is_vacant(Window *w, bool wait)
 static void await(M *m, Window *w, G *g)
 {
     set(&g->on, false);
-    if (get(&g->reason) != WHY_WINDOW) /* else it waits again */
+    if (get(&g->reason) != WHY_WINDOW || g->since < 0) /* else it waits again */
         g->since = m->p->now;
     set(&g->state, G_WAITING);
     set(&g->reason, WHY_WINDOW);

@@ -295,11 +295,11 @@ static int run_as_m0(M *m0, uint32_t procs)
     rc = run(m0);
 
     monitor_stop();
-    trace_end_run();
     census_stop();
     census_leaks();
     foreign_cancel_all();
     foreign_wait_all();
+    trace_end_run();
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
     solo_end(); /* from here on foreign threads may use channels again: by word */
     lock_release(&sched.lock);

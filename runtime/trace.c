@@ -30,30 +30,13 @@
  * thread counts as one of the system's (sched.system_threads) from when it was made until it is about to be joined,
  * so that a deadlock may be reported too late by that, never wrongly.
  *
- * The drain allocates nothing, as malloc's lock may be with a coroutine that stands still. To name spawn sites it takes the
- * loader's: the same coroutine then has a P lent, as always (monitor.c).
- *
- * Errors of write(): the trace ends there, the rest is dropped, weft_trace_stop() says why.
- *
  * Locks: none while anything is written. event_note() takes sched.lock; the list of who is there, coro_foreach()'s.
  */
-#include "annotate.h"
-#include "report.h"
+#include "trace.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <time.h>
-#include <unistd.h>
 
-enum {
-    RING = 16384,
-    MARGIN = 16,
-    RINGS = 256,
-    RINGS_MIN = 8,
-    BATCH = 2048,
-    SITES = 4096,
-    SLOTS = 2 * SITES
-};
+enum { RING = 16384, MARGIN = 16, RINGS = 256, RINGS_MIN = 8 };
 static const int64_t ROUND = 20000000;
 
 /* As TraceRecord, but for its kind. */
@@ -84,19 +67,10 @@ static struct {
     _Atomic uint32_t used; /* (a) those from here on were never owned */
     _Atomic uint64_t lost; /* (a) without a ring */
     char path[256];        /* (c) of a run: WEFT_DEBUG */
-    /* Who has made the state CHANGING, until the drain runs and after it was joined; the drain between: */
-    int fd;
-    int error; /* of write() */
-    uint32_t n;
-    TraceRecord batch[BATCH];
-    uintptr_t
-        slot[SLOTS]; /* spawn sites (address << 1 | it is a return address), open addressing */
-    uintptr_t site[SITES]; /* the same in the order they were met */
-    uint32_t nsites, named;
     _Atomic bool stop;
     _Atomic uint32_t word; /* park word of the drain; 1: come */
     SysThread thread;
-} trace = {.fd = -1};
+} trace;
 
 /* ---- rings: any thread, any handler -------------------------------------------------- */
 
@@ -175,18 +149,6 @@ void trace_put(enum TraceKind kind, uint8_t detail, uint32_t p, uint64_t id, uin
     put(&x, m);
 }
 
-/* The pieces of a text, one after the other. */
-static void cut(enum TraceKind kind, uint64_t id, const char *text, size_t len,
-                void (*to)(const TraceRecord *, void *), void *arg)
-{
-    for (size_t at = 0, piece = 0; at < len || piece == 0; at += TRACE_TEXT, piece++) {
-        TraceRecord x = {.when = 0, .id = id, .detail = (uint8_t)piece, .kind = (uint8_t)kind};
-        if (len > at)
-            memcpy(trace_text(&x), text + at, len - at < TRACE_TEXT ? len - at : TRACE_TEXT);
-        to(&x, arg);
-    }
-}
-
 static void put_piece(const TraceRecord *x, void *m)
 {
     put(x, m);
@@ -196,144 +158,7 @@ void trace_name(const G *g)
 {
     const char *name = name_of(g);
     if (*name != '\0')
-        cut(TRACE_NAME, g->id, name, strlen(name), put_piece, arch_self());
-}
-
-/* ---- the file: one thread at a time ------------------------------------------------------- */
-
-static void flush(void)
-{
-    const char *from = (const char *)trace.batch;
-    size_t left = trace.n * sizeof trace.batch[0];
-    while (left > 0 && trace.error == 0) {
-        ssize_t n = write(trace.fd, from, left);
-        if (n > 0) {
-            from += n;
-            left -= (size_t)n;
-        } else if (n == 0 || errno != EINTR) {
-            trace.error = n == 0 ? -EIO : -errno;
-        }
-    }
-    trace.n = 0;
-}
-
-static void file_put(const TraceRecord *x, void *arg)
-{
-    (void)arg;
-    trace.batch[trace.n++] = *x;
-    if (trace.n == BATCH)
-        flush();
-}
-
-/* A spawn site: it is to be named, once. Main's is a function, not a return address. */
-static void note_site(uint64_t id, uintptr_t pc)
-{
-    uintptr_t key = pc << 1 | (id != 1);
-    uint32_t i = (uint32_t)(key * UINT64_C(0x9E3779B97F4A7C15) >> 40) % SLOTS;
-    while (trace.slot[i] != 0 && trace.slot[i] != key)
-        i = (i + 1) % SLOTS;
-    if (pc == 0 || trace.slot[i] == key || trace.nsites == SITES)
-        return;
-    trace.slot[i] = key;
-    trace.site[trace.nsites++] = key;
-}
-
-static void name_sites(void *arg, const ArchContext *ctx)
-{
-    (void)arg, (void)ctx;
-    Out text;
-    for (; trace.named < trace.nsites; trace.named++) {
-        uintptr_t key = trace.site[trace.named];
-        out_open(&text, -1); /* never flushed: a name is shorter than its buffer */
-        unwind_print(&text, key >> 1, key & 1);
-        cut(TRACE_SYMBOL, key >> 1, text.buf, text.n, file_put, NULL);
-    }
-}
-
-static void file_put_event(const TraceRecord *x)
-{
-    file_put(x, NULL);
-    if (x->kind == TRACE_SPAWN || x->kind == TRACE_EXISTS)
-        note_site(x->id, (uintptr_t)x->arg);
-}
-
-static void file_begin(void)
-{
-    struct timespec t = {0};
-    clock_gettime(CLOCK_REALTIME, &t);
-    TraceRecord x = {.when = sys_now(),
-                     .id = TRACE_MAGIC,
-                     .arg = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec,
-                     .tid = (uint32_t)getpid(),
-                     .p = TRACE_VERSION,
-                     .kind = TRACE_HEADER};
-    file_put(&x, NULL);
-    for (uint32_t i = 0; i < WHY_MAX; i++)
-        if (reason_name[i] != NULL)
-            cut(TRACE_WHY, i, reason_name[i], strlen(reason_name[i]), file_put, NULL);
-}
-
-/* ---- who is there ---------------------------------------------------------------------------- */
-
-enum { PIECES = (NAME_MAX_LEN + TRACE_TEXT) / TRACE_TEXT };
-
-typedef struct {
-    uint64_t n, room;
-    int64_t now;
-    TraceRecord *x;
-} Present;
-
-static void count_present(G *g, void *arg)
-{
-    (void)g;
-    Present *l = arg;
-    l->room += g->x != NULL ? 1 + PIECES : 1;
-}
-
-static void list_piece(const TraceRecord *x, void *arg)
-{
-    Present *l = arg;
-    if (l->n < l->room)
-        l->x[l->n++] = *x;
-}
-
-static void list_present(G *g, void *arg)
-{
-    Present *l = arg;
-    uint8_t state = get(&g->state);
-    char name[NAME_MAX_LEN + 1];
-    TraceRecord x = {.when = l->now,
-                     .id = g->id,
-                     .arg = (uintptr_t)g->spawn_pc,
-                     .p = get(&g->reason),
-                     .detail = state == G_RUNNABLE  ? TRACE_WAS_RUNNABLE
-                               : state == G_RUNNING ? TRACE_WAS_RUNNING
-                                                    : TRACE_WAS_WAITING,
-                     .kind = TRACE_EXISTS};
-    list_piece(&x, l);
-    report_copy_name(name, g);
-    if (name[0] != '\0')
-        cut(TRACE_NAME, g->id, name, strlen(name), list_piece, l);
-}
-
-/* As they are now, while others run: an event that is noted may already be behind what is said here, and is right. Those
- * born between the two visits are noted by events. -ENOMEM */
-static int file_present(void)
-{
-    Present l = {0};
-    note_racy_reads(true);
-    coro_foreach(count_present, &l);
-    l.room += 64;
-    size_t size = l.room * sizeof l.x[0];
-    if ((l.x = sys_reserve(size, sys_page())) == NULL)
-        return -ENOMEM;
-    l.now = sys_now();
-    coro_foreach(list_present, &l);
-    note_racy_reads(false);
-    for (uint64_t i = 0; i < l.n; i++)
-        file_put_event(&l.x[i]);
-    sys_release(l.x, size);
-    return 0;
+        trace_cut(TRACE_NAME, g->id, name, strlen(name), put_piece, arch_self());
 }
 
 /* ---- the drain -------------------------------------------------------------------------------- */
@@ -357,7 +182,7 @@ static void drain_ring(Ring *r, uint64_t tail)
         set(&from->kind, 0);
         set_rel(&r->head, head + 1); /* pairs with ring_put() */
         if (kind != TRACE_VOID)
-            file_put_event(&x);
+            trace_file_put(&x);
     }
 }
 
@@ -366,26 +191,20 @@ static void drain_all(void)
     Ring *rings = get(&trace.rings);
     for (uint32_t i = 0; i < get_acq(&trace.used); i++)
         drain_ring(&rings[i], get(&rings[i].tail));
-    if (trace.named < trace.nsites)
-        (void)report_run(name_sites, NULL); /* or the next time */
-    flush();
+    trace_file_flush();
 }
 
 /* NOTE_TRACE is clear. */
 static void drain_rest(void)
 {
     Ring *rings = get(&trace.rings);
-    uint64_t lost = get(&trace.lost);
     for (uint32_t i = 0; i < atomic_load(&trace.used); i++) {
         uint64_t tail = atomic_load(&rings[i].tail); /* pairs with ring_put() */
         for (drain_ring(&rings[i], tail); get(&rings[i].head) != tail; drain_ring(&rings[i], tail))
             sys_yield(); /* it is being filled */
-        lost += get(&rings[i].lost);
+        atomic_fetch_add(&trace.lost, atomic_exchange(&rings[i].lost, 0));
     }
-    drain_all();
-    TraceRecord x = {.when = sys_now(), .id = lost, .kind = TRACE_END};
-    file_put(&x, NULL);
-    flush();
+    trace_file_flush();
 }
 
 static void drain_main(void *room)
@@ -432,53 +251,41 @@ static void count_thread(uint32_t n)
     lock_release(&sched.lock);
 }
 
-static void forget(void)
+static void note(bool on)
 {
-    memset(trace.slot, 0, sizeof trace.slot);
-    trace.error = 0;
-    trace.n = trace.nsites = trace.named = 0;
-    set(&trace.lost, 0);
-    set(&trace.stop, false);
-    set(&trace.word, 0);
-    Ring *rings = get(&trace.rings);
-    for (uint32_t i = 0; i < get(&trace.used); i++)
-        set(&rings[i].lost, 0);
+    event_note(on || !sched.latencies ? NOTE_TRACE | NOTE_LATENCY : NOTE_TRACE, on);
 }
 
 static int begin(const char *path)
 {
     if (!make_rings())
         return -ENOMEM;
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return -errno;
-    forget();
-    trace.fd = fd;
-    file_begin();
-    event_note(NOTE_TRACE | NOTE_LATENCY, true); /* first, so that nobody is missed */
-    int rc = file_present();
-    if (rc == 0)
-        rc = drain_start();
-    if (rc == 0) {
+    int rc = trace_file_open(path);
+    if (rc != 0)
+        return rc;
+    set(&trace.lost, 0);
+    set(&trace.stop, false);
+    set(&trace.word, 0);
+    note(true); /* first, so that nobody is missed */
+    if ((rc = trace_file_present()) == 0 && (rc = drain_start()) == 0) {
         count_thread(1);
         return 0;
     }
-    event_note(NOTE_TRACE | (sched.latencies ? 0u : NOTE_LATENCY), false);
-    close(fd);
+    note(false);
+    trace_file_drop();
+    drain_rest(); /* they are not the next trace's */
+    trace_file_close(0);
     return rc;
 }
 
 static int end(void)
 {
-    event_note(NOTE_TRACE | (sched.latencies ? 0u : NOTE_LATENCY), false);
+    note(false);
     set_rel(&trace.stop, true);
     drain_wake();
     count_thread(-1u);
     sys_thread_join(&trace.thread);
-    if (close(trace.fd) != 0 && trace.error == 0)
-        trace.error = -errno;
-    trace.fd = -1;
-    return trace.error;
+    return trace_file_close(get(&trace.lost));
 }
 
 static int change(uint32_t from, uint32_t to, int (*how)(const char *), const char *path)

@@ -73,8 +73,9 @@ static inline const char *trace_check(const TraceFile *f, uint64_t id)
         const TraceRecord *x = &f->x[i];
         bool begins =
             (x->kind == TRACE_SWITCH && x->arg == id) || (x->kind == TRACE_RESUME && x->id == id);
-        bool stops = x->id == id && (x->kind == TRACE_SWITCH || x->kind == TRACE_WAIT ||
-                                     (x->kind == TRACE_PREEMPT && x->detail == 1));
+        bool stops = x->id == id &&
+                     (x->kind == TRACE_SWITCH || x->kind == TRACE_WAIT || x->kind == TRACE_RETAKE ||
+                      (x->kind == TRACE_PREEMPT && x->detail == 1));
         if ((begins || stops) && state == ENDED)
             return "runs after its end";
         if (begins && state == RUNS)
