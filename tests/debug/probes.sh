@@ -59,39 +59,58 @@ if grep -qsE 'define WEFT_[AT]SAN 1' "$build/config.h"; then
     echo "probes.sh: a sanitizer's library is not for bpftrace"
     exit 0
 fi
-# The program is there until bpftrace has ended, which then looks up its symbols.
-watch() # SCRIPT
+# An interrupt that comes before all is attached is lost.
+end_bpftrace() # PID
 {
-    bpftrace "$src/tools/bpf/$1.bt" "$lib" >"$dir/$1" 2>&1 &
-    local bpf=$! program
+    for _ in $(seq 60); do
+        kill -INT "$1" 2>/dev/null || return
+        sleep 0.5
+    done
+    kill -KILL "$1" 2>/dev/null
+}
+wait_for() # FILE PATTERN
+{
     for _ in $(seq 300); do
-        grep -q Attaching "$dir/$1" && break
+        grep -qs -- "$2" "$1" && return
         sleep 0.1
     done
-    sleep 1
+}
+# The program is there until bpftrace has ended, which then looks up its symbols.
+watch() # SCRIPT SECONDS
+{
+    local bpf program
+    rm -f "$dir/out" "$dir/$1"
+    bpftrace "$src/tools/bpf/$1.bt" "$lib" >"$dir/$1" 2>&1 &
+    bpf=$!
+    wait_for "$dir/$1" Attaching
+    sleep "$2"
     "$traced" 60 >"$dir/out" &
     program=$!
-    for _ in $(seq 300); do
-        [ -s "$dir/out" ] && break
-        sleep 0.1
-    done
-    kill -INT $bpf
-    wait $bpf
-    [ -s "$dir/out" ] && kill $program || fail "traced failed under $1.bt"
-    wait $program 2>/dev/null
+    wait_for "$dir/out" .
+    end_bpftrace $bpf
+    kill $program
+    wait $bpf $program 2>/dev/null
+    [ -s "$dir/out" ] || fail "traced failed under $1.bt"
 }
-see() # SCRIPT PATTERN
+# Nothing says when bpftrace is ready: if it was too late, once more.
+see() # SCRIPT PATTERN...
 {
-    grep -qE -- "$2" "$dir/$1" || { cat "$dir/$1"; fail "$1.bt: no $2"; }
+    local script=$1 seconds pattern found
+    shift
+    for seconds in 1 5 20; do
+        watch "$script" $seconds
+        found=yes
+        for pattern; do
+            grep -qE -- "$pattern" "$dir/$script" || found=
+        done
+        [ -z "$found" ] || return
+    done
+    cat "$dir/$script"
+    fail "$script.bt: not all of: $*"
 }
-watch runqlat
-see runqlat '^@us:'
-see runqlat '\|@+'
-watch offcpu
-see offcpu '@us\[sleep\]'
-see offcpu '@us\[chan (receive|send)\]'
+see runqlat '^@us:' '\|@+'
+see offcpu '@us\[sleep\]' '@us\[chan (receive|send)\]'
 total=$(sed -n 's/^@total_us\[sleep\]: //p' "$dir/offcpu")
 [ "${total:-0}" -ge 95000 ] || fail "offcpu.bt: a sleep of 100 ms took ${total:-no} us"
-watch preempt
 see preempt 'traced_compute|busy'
 echo "probes.sh: bpftrace has seen them"
