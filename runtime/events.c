@@ -6,8 +6,9 @@
  * its P away and could run on, gets the time, negated, into g->since, which says nothing until it parks again; when it is
  * next, what has passed is counted in a bucket of that P. Who is made ready on a way without a note keeps
  * the time of its park there, which is positive, and is not counted.
- *   While a trace is written each wait counts; else (WEFT_DEBUG=latencies) one of SAMPLE, as in Go: two readings of the
- * clock cost more than a switch. Of a P's coroutines each SAMPLE-th that stops gets G_NOTED for that wait.
+ *   While a trace is written each wait counts; else (WEFT_DEBUG=latencies) one of SAMPLE, as in Go. It is not always on:
+ * by callgrind a yield takes 389 instructions in place of 263, an unbuffered round trip 1220 in place of 957, most of
+ * them for the switch to leave its fast path. Of a P's coroutines each SAMPLE-th that stops gets G_NOTED for that wait.
  *
  * Who writes what: g->flags and g->since belong to the M that runs g until g's commit, then to its
  * waker until it is queued, then to the M that has taken it out of the queue. p->latency: the M that holds p.

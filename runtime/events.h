@@ -105,6 +105,15 @@ static inline __attribute__((always_inline)) void event_exit(const G *g)
     PROBE1(exit, g->id);
 }
 
+/* (signal) The run ends, and it is left where it is. */
+static inline void event_abandoned(const M *m, const G *g)
+{
+    PROBE1(exit, g->id);
+    if (event_wanted(NOTE_TRACE))
+        trace_put(TRACE_SWITCH, TRACE_EXITS, m->p != NULL ? m->p->id : TRACE_NO_P, g->id, 0,
+                  sys_now());
+}
+
 /* (signal) It runs on p; uc, if not NULL, is what was interrupted. */
 static inline void event_preempt(const P *p, const G *g, enum Answer how, void *uc)
 {

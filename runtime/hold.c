@@ -399,6 +399,7 @@ WEFT_NO_TSAN void hold_abandon(M *m)
 {
     G *g = m->g;
     set(&m->preempt_off, 1);
+    event_abandoned(m, g);
     syscall_abandon(m);
     g->flags &= (uint16_t)~G_COPIED; /* it does not leave its window */
     m->abandoned = true;
