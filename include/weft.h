@@ -755,6 +755,13 @@ WEFT_API int weft_signal_stop(weft_chan_t *c);
  * signal has no other effect during the run, but for channels of weft_signal_notify(). */
 WEFT_API int weft_dump(int fd);
 
+/* The buckets of weft_stats_t.latency: bucket i counts coroutines that ran after they had been ready for
+ * WEFT_LATENCY_FROM(i) to WEFT_LATENCY_FROM(i + 1) - 1 ns, the last one all that took longer. 0, 128, 192, 256, 384,
+ * 512, 768, ...: two for each power of two, up to 274 s. They are zero until asked for, by WEFT_DEBUG=latencies (one of 8
+ * waits is measured) or by a trace (all, while it is written). After Go's /sched/latencies. */
+#define WEFT_LATENCIES 64
+#define WEFT_LATENCY_FROM(i) ((i) == 0 ? 0 : (int64_t)(2 + (((i)-1) & 1)) << (6 + ((i)-1) / 2))
+
 typedef struct weft_counters {
     uint64_t coroutines;   /* alive now, main included */
     uint64_t runnable;     /* waiting in a run queue now */
@@ -786,6 +793,7 @@ typedef struct weft_counters {
     uint64_t threads_held;    /* whose coroutine was stopped where it is, or is pinned and parked */
     uint64_t threads_blocked; /* in the kernel, their processor taken */
     uint64_t fd_waiters;      /* coroutines that wait for a descriptor now */
+    uint64_t latency[WEFT_LATENCIES]; /* waits in run queues, by how long: WEFT_LATENCY_FROM() */
     uint64_t reserved[16];
 } weft_stats_t;
 
@@ -795,11 +803,24 @@ typedef struct weft_counters {
 WEFT_API int weft_stats(weft_stats_t *out);
 
 /* The same as text in the Prometheus exposition format: for each field `x` the metric weft_x, with
- * _total at its end if it only goes up, with its HELP and TYPE lines; weft_uptime_seconds for uptime.
+ * _total at its end if it only goes up, with its HELP and TYPE lines; weft_uptime_seconds for uptime; and
+ * the histogram weft_latency_seconds if there is something in it.
  * As snprintf(): writes at most size bytes, a NUL among them, and returns how many bytes the text has
  * without it, about 4000; what is not less than size did not fit. buf may be NULL if size is 0.
  * -EINVAL; -EPERM outside weft_run(); -EOVERFLOW. Does not park; not for signal handlers. */
 WEFT_API int weft_stats_text(char *buf, size_t size);
+
+/* Write what the scheduler does into a new file, from now until weft_trace_stop() or the end of the run: coroutines are
+ * made, run, wait and for what, are made ready, interrupted, end; processors change threads. weft-trace(1) makes a
+ * picture and a summary of it. The same from the start of a run: WEFT_DEBUG=trace=PATH, of up to 255 bytes. Records go
+ * through a buffer of each thread to a thread that writes them; nobody waits for that: what there is no room for is
+ * lost, and the file says how much. Some 32 bytes for each switch and wake-up.
+ *   start: -EBUSY, there is a trace; -EINVAL, path is NULL; what open() says; -ENOMEM, -EAGAIN, no thread.
+ *   stop: returns when all is written. -EINVAL, there is no trace; -EBUSY, another thread begins or ends one; what write() or
+ *   close() said: the trace is over then too, and what could be written is there.
+ * Both: -EPERM outside weft_run(). They do not park; they block the thread while they write. */
+WEFT_API int weft_trace_start(const char *path);
+WEFT_API int weft_trace_stop(void);
 
 #ifdef __cplusplus
 }

@@ -113,6 +113,7 @@ static bool save(M *m, Window *w)
     note_copy(window_slot(w), g->sp);
     memcpy(g->block, g->sp, n);
     bump(&m->p->window_saves, 1);
+    event_stack_save(g, n);
     return true;
 }
 
@@ -125,6 +126,7 @@ static void load(M *m, Window *w, G *g)
     note_write(g->sp, g->slot->hi);
     memcpy(g->sp, g->block, n);
     bump(&m->p->window_loads, 1);
+    event_stack_load(g, n);
     if (unlikely(g->block_size > KEEP_MAX)) {
         block_free(m->p, g->block, g->block_size);
         g->block_size = 0;
@@ -159,10 +161,11 @@ static bool is_vacant(Window *w, bool wait)
 static void await(M *m, Window *w, G *g)
 {
     set(&g->on, false);
-    if (get(&g->reason) != WHY_WINDOW) /* else it waits again */
+    if (get(&g->reason) != WHY_WINDOW || g->since < 0) /* else it waits again */
         g->since = m->p->now;
     set(&g->state, G_WAITING);
     set(&g->reason, WHY_WINDOW);
+    event_waits(m, g, WHY_WINDOW);
     glist_put(&w->waiters, g, g);
     atomic_fetch_add(&windows.waiting, 1);
     if (g->slot == NULL)
@@ -212,6 +215,9 @@ static void awake(M *m, GList *list)
 static void try_later(M *m, G *g)
 {
     set(&g->on, false);
+    if (unlikely(g->flags & G_NOTED))
+        event_readied(m, g);
+    event_ready(g);
     runq_put_global(g, g, 1);
     m->starved = true;
 }

@@ -199,14 +199,23 @@ static void put_back(P *p, G *g)
         give(p, CACHE / 2);
 }
 
-static uint64_t next_id(P *p)
+/* There is no stock of ids, or none is kept: births are noted. */
+static __attribute__((noinline)) uint64_t next_id_slow(P *p, G *g)
 {
-    if (p == NULL)
-        return atomic_fetch_add_explicit(&sched.ids, 1, memory_order_relaxed);
-    if (unlikely(p->id_next == p->id_end)) {
-        p->id_next = atomic_fetch_add_explicit(&sched.ids, IDS, memory_order_relaxed);
-        p->id_end = p->id_next + IDS;
+    uint64_t n = p != NULL && !event_wanted(NOTE_TRACE | NOTE_LATENCY) ? IDS : 1;
+    uint64_t id = atomic_fetch_add_explicit(&sched.ids, n, memory_order_relaxed);
+    event_born(p, g);
+    if (p != NULL) {
+        p->id_next = id + 1;
+        p->id_end = id + n;
     }
+    return id;
+}
+
+static uint64_t next_id(P *p, G *g)
+{
+    if (unlikely(p == NULL || p->id_next == p->id_end))
+        return next_id_slow(p, g);
     return p->id_next++;
 }
 
@@ -333,8 +342,9 @@ int coro_spawn(M *m, const weft_attr_t *attr, void (*fn)(void *), void *arg, voi
     g->held = false;
     g->cxx[0] = g->cxx[1] = NULL;
     g->unpreemptible = g->pins = 0;
-    g->id = next_id(p);
+    g->id = next_id(p, g);
     g->spawn_pc = pc;
+    event_spawn(g, fn, pc);
     if (unlikely(attr != NULL))
         use_attr(m, g, attr);
     set(&g->reason, WHY_START);
@@ -589,6 +599,8 @@ int weft_set_name(const char *name)
     Extra *x = extra_of(g);
     if (x != NULL)
         set_name(x, name);
+    if (x != NULL && event_wanted(NOTE_TRACE))
+        trace_name(g);
     rt_leave(m);
     return x != NULL ? 0 : -ENOMEM;
 }

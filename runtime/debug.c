@@ -16,6 +16,8 @@
  *                              leaks        at the end of the run, coroutines that had not ended
  *                              schedtrace=MS   a line on the scheduler so often: schedtrace.c
  *                              top[=MS]     a page for weft-top, refreshed so often: view.c
+ *                              latencies    a histogram of the time spent in run queues, in weft_stats(): events.c
+ *                              trace=PATH   trace the run from its start into that file: trace.c
  *                              guards=vma   guards of stacks are PROT_NONE mappings, as before Linux 6.13
  *                              guards=N     and N of them at most: the other stacks have none
  *   WEFT_PROCS, WEFT_MAXTHREADS, WEFT_SIGNAL   numbers, read by life.c through debug_env_int()
@@ -160,6 +162,20 @@ static bool debug_sigquit(const char *value, const char *end)
     return true;
 }
 
+static bool debug_latencies(const char *value, const char *end)
+{
+    uint64_t on;
+    if (!debug_number(value, end, &on) || on > 1)
+        return false;
+    sched.latencies = on != 0;
+    return true;
+}
+
+static bool debug_trace(const char *value, const char *end)
+{
+    return trace_set_path(value, (size_t)(end - value));
+}
+
 static bool debug_stuck(const char *value, const char *end)
 {
     uint64_t ms;
@@ -204,20 +220,14 @@ static const struct {
     const char *key;
     bool (*parse)(const char *value, const char *end);
 } debug_keys[] = {
-    {"blockwarn", debug_blockwarn},
-    {"chaos", debug_chaos},
-    {"guards", debug_guards},
-    {"deadlock", debug_deadlock},
-    {"leaks", debug_leaks},
-    {"preempt", debug_preempt},
-    {"schedtrace", debug_schedtrace},
-    {"sigquit", debug_sigquit},
-    {"stackshare", debug_stackshare},
-    {"stuck", debug_stuck},
-    {"threads", debug_threads},
-    {"tick", debug_tick},
-    {"top", debug_top},
-    {"windows", debug_windows},
+    {"blockwarn", debug_blockwarn}, {"chaos", debug_chaos},
+    {"guards", debug_guards},       {"deadlock", debug_deadlock},
+    {"leaks", debug_leaks},         {"latencies", debug_latencies},
+    {"preempt", debug_preempt},     {"schedtrace", debug_schedtrace},
+    {"sigquit", debug_sigquit},     {"stackshare", debug_stackshare},
+    {"stuck", debug_stuck},         {"threads", debug_threads},
+    {"tick", debug_tick},           {"top", debug_top},
+    {"trace", debug_trace},         {"windows", debug_windows},
 };
 
 /* One key=value of [s, end); a key alone means 1. */
@@ -244,7 +254,8 @@ void debug_init(void)
     sched.tick = TICK_ANY;
     sched.blockwarn = 0;
     sched.windows_most = 0;
-    sched.stackshare = sched.leaks = sched.sigquit = false;
+    sched.stackshare = sched.leaks = sched.sigquit = sched.latencies = false;
+    trace_set_path("", 0);
     set(&sched.deadlock, false);
     sched.stuck = 0;
     sched.schedtrace = sched.top = 0;

@@ -83,6 +83,7 @@ void foreign_detach(M *m)
     /* It may have been the last that could wake somebody: have an M look. That
      * touches Ps, so this thread counts as inside (foreign_wait_all). */
     bump(&m->preempt_off, 1);
+    trace_leave(m);
     atomic_fetch_sub(&sched.foreign, 1);
     if (get_acq(&sched.active))
         idle_wake_slow();

@@ -115,6 +115,7 @@ static bool lock_sched(const void *uc)
 /* p is nobody's. A hog is one from here on: the monitor would miss it until it runs. */
 static void pass(M *to, P *p, uint32_t how, bool here)
 {
+    event_handoff(p, to);
     to->here = here && sys_thread_here(to->tid, &to->cpus);
     if (to->hog)
         set(&p->hog_tick, get(&p->tick));
@@ -141,6 +142,7 @@ static bool await(M *m)
     set(&g->state, G_RUNNING);
     idle_acquire(m, p);
     bump(&p->switches, 1); /* no context was switched, but the P is another's */
+    event_resumed(m, g);
     return how == END;
 }
 
@@ -149,6 +151,7 @@ static void go_on(M *m, bool hog, bool seen)
 {
     P *p = m->p;
     uint32_t tick = get(&p->tick);
+    set(&m->g->reason, WHY_NONE);
     if (hog) {
         p->hog_ran = p->now;
         set(&p->hog_tick, tick);
@@ -194,6 +197,9 @@ enum Hold hold_running(M *m, void *uc, enum HogPlace place)
         return HOLD_NOBODY;
     }
     bump(&p->handed, 1);
+    event_preempt(p, g, ANSWER_HANDED, uc);
+    event_held(g);
+    event_ready(g);
     hold(m, &at, uc == NULL);
     drop(m);
     m->urgent = place == HOG_URGENT;
@@ -311,6 +317,7 @@ bool hold_retake(M *m, P *p, uint32_t lease)
         sched.n_out++;
         bump(lease == LEASE_CALL ? &sched.retaken_calls : &sched.retaken_blocked, 1);
         set(&m->g->reason, WHY_SYSCALL);
+        event_retake(p, m, lease == LEASE_CALL);
         takes_over(to, next);
     }
     lock_release(&sched.lock);
@@ -350,6 +357,10 @@ enum Hold hold_return(M *m, void *uc)
     if (!stopping && p == NULL) {
         hold(m, &at, uc == NULL);
         set(&m->g->state, G_RUNNABLE);
+        event_held(m->g);
+        event_ready(m->g);
+        if (event_wanted(NOTE_TRACE))
+            trace_put(TRACE_READY, 0, TRACE_NO_P, m->g->id, 0, sys_now());
         runq_put_back(m->g);
     }
     lock_release(&sched.lock);
@@ -363,6 +374,7 @@ enum Hold hold_return(M *m, void *uc)
         return HELD;
     }
     idle_acquire(m, p);
+    event_resumed(m, m->g);
     set(&p->tick, get(&p->tick) + 1); /* what was said of its last coroutine is no longer true */
     if (m->spinning)
         idle_end_spin(m);
@@ -453,6 +465,7 @@ WEFT_NO_TSAN void hold_abandon(M *m)
 {
     G *g = m->g;
     set(&m->preempt_off, 1);
+    event_abandoned(m, g);
     syscall_abandon(m);
     g->flags &= (uint16_t)~G_COPIED; /* it does not leave its window */
     m->abandoned = true;

@@ -161,6 +161,7 @@ static void reset_sched(M *m0)
     sched.making = sched.n_held = sched.n_out = 0;
     set(&sched.retaken_calls, 0);
     set(&sched.retaken_blocked, 0);
+    atomic_store(&sched.noting, sched.latencies ? NOTE_LATENCY : 0);
     syscall_reset();
     sched.m0 = m0;
     sched.began = sys_now();
@@ -253,8 +254,11 @@ static int run(M *m0)
         stop(rc);
     } else {
         g->id = 1;
-        g->flags = G_MAIN;
+        g->flags = G_MAIN | (g->flags & G_NOTED);
         known_add(m0, g);
+        if (g->flags & G_NOTED)
+            event_readied(m0, g);
+        event_ready(g);
         set(&g->state, G_RUNNABLE);
         runq_put(m0->p, g);
     }
@@ -292,6 +296,7 @@ static int run_as_m0(M *m0, uint32_t procs)
     view_start();
     if ((rc = signal_init()) != 0 || (rc = monitor_start()) != 0)
         goto no_monitor;
+    trace_begin_run();
 
     rc = run(m0);
 
@@ -300,6 +305,7 @@ static int run_as_m0(M *m0, uint32_t procs)
     census_leaks();
     foreign_cancel_all();
     foreign_wait_all();
+    trace_end_run();
     lock_acquire(NULL, &sched.lock, RANK_SCHED);
     solo_end(); /* from here on foreign threads may use channels again: by word */
     lock_release(&sched.lock);

@@ -3,8 +3,8 @@
  * metrics.c: the counters as text for Prometheus.
  *
  * One table has each field's name, kind and help: the text, and the page that weft-top reads
- * (view.c), are made from it. A new counter is a line here and its sum in stats.c. What is
- * not one number (a histogram) gets a function beside print_metric(), made of the same pieces.
+ * (view.c), are made from it. A new counter is a line here and its sum in stats.c. The histogram
+ * of waits in run queues is not one number, and has a function of its own.
  *
  * Text is put together without stdio: a coroutine's stack may be small. No lock is held.
  */
@@ -118,6 +118,37 @@ static void print_metric(Text *t, const Metric *x, uint64_t value)
     text_char(t, '\n');
 }
 
+/* A bucket's bound is the longest wait in it. What the waits were together is not known: each
+ * counts as the shortest of its bucket. */
+static void print_latencies(Text *t, const weft_stats_t *s)
+{
+    uint64_t n = 0, sum = 0;
+    for (int i = 0; i < WEFT_LATENCIES; i++)
+        n += s->latency[i];
+    if (n == 0)
+        return; /* nobody has asked for it */
+    text_str(t, "# HELP weft_latency_seconds Waits in run queues; the sum is of lower bounds.\n"
+                "# TYPE weft_latency_seconds histogram\n");
+    n = 0;
+    for (int i = 0; i < WEFT_LATENCIES; i++) {
+        n += s->latency[i];
+        sum += s->latency[i] * (uint64_t)WEFT_LATENCY_FROM(i);
+        text_str(t, "weft_latency_seconds_bucket{le=\"");
+        if (i < WEFT_LATENCIES - 1)
+            text_seconds(t, (uint64_t)WEFT_LATENCY_FROM(i + 1) - 1);
+        else
+            text_str(t, "+Inf");
+        text_str(t, "\"} ");
+        text_number(t, n, 1);
+        text_char(t, '\n');
+    }
+    text_str(t, "weft_latency_seconds_sum ");
+    text_seconds(t, sum);
+    text_str(t, "\nweft_latency_seconds_count ");
+    text_number(t, n, 1);
+    text_char(t, '\n');
+}
+
 int weft_stats_text(char *buf, size_t size)
 {
     weft_stats_t s;
@@ -129,6 +160,7 @@ int weft_stats_text(char *buf, size_t size)
     Text t = {.buf = buf, .size = size};
     for (uint32_t i = 0; i < metrics_n; i++)
         print_metric(&t, &metrics[i], metric_of(&s, &metrics[i]));
+    print_latencies(&t, &s);
     if (size > 0)
         buf[t.n < size ? t.n : size - 1] = '\0';
     return t.n <= INT_MAX ? (int)t.n : -EOVERFLOW;

@@ -168,9 +168,12 @@ static void event(const SysEvent *e, Woken *out)
             return;
     } while ((w & set) != set && !atomic_compare_exchange_weak(&r->word, &w, w | set));
     if (w & fd_waits(dirs)) {
+        G *before = out->tail;
         lock_acquire(NULL, &r->lock, RANK_FD);
         wake_dirs(r, dirs, 0, out);
         lock_release(&r->lock);
+        for (const G *g = before != NULL ? before->link : out->head; g != NULL; g = g->link)
+            event_netpoll(g, (int)(uint32_t)e->cookie);
     }
 }
 

@@ -210,6 +210,7 @@ static bool move(M *m, P *p, void *uc)
     if (!movable(m, uc) || !arch_inject(uc, preempt_moved))
         return false;
     bump(&p->moved, 1);
+    event_preempt(p, m->g, ANSWER_MOVED, uc);
     return true;
 }
 
@@ -292,6 +293,7 @@ static void tick_with_p(M *m, bool poked, bool inside, void *uc)
     if (inside || m->g->flags & G_UNPREEMPTIBLE) {
         if (get(&sched.stopping) || give_way || share) {
             bump(&p->flagged, 1);
+            event_preempt(p, m->g, ANSWER_FLAGGED, uc);
             set(&m->request, true);
         }
         return;

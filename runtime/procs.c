@@ -47,6 +47,8 @@ int procs_add(void)
         /* idle_stop_all() has marked, or will mark, those it found: under S too */
         if (get(&sched.stopping))
             set(&p->attention, get(&p->attention) | ATT_STOP);
+        if (get(&sched.noting) != 0) /* the same: event_note() */
+            set(&p->attention, get(&p->attention) | ATT_NOTE);
         p->id = np;
         sched.p[np] = p;
         atomic_store(&sched.np, np + 1);

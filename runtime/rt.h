@@ -204,6 +204,8 @@ enum {
     G_ON_CHAN = 2048,     /* (m) in a wait for one channel that may be cancelled: wait.on is that */
     G_UNLISTED = 4096,    /* (m) it should be known, but there was no memory */
     G_TIMER = 8192,       /* (c) a call of a timer's function */
+    G_NOTED = 16384,      /* (m), (w): that it is made ready and runs is noted: events.h */
+    G_READY_ODDLY = G_FOREIGN | G_NOTED,
     G_PARKS_ODDLY = G_FOREIGN | G_PINNED | G_UNPREEMPTIBLE | G_UNGUARDED
 };
 
@@ -241,7 +243,7 @@ struct G {
     void *spawn_pc;         /* (c) return address of weft_go */
     struct Extra *x;     /* (m) what few have, or NULL: known.h; dumps look under coro_lock_all() */
     Wait *cases;         /* (m) its block, kept for the next wait: bounce.c */
-    int64_t since;       /* (m) P's coarse clock when it parked */
+    int64_t since;       /* (m) P's coarse clock when it parked; events.c */
     uint32_t block_size; /* (window's lock) 0: no block */
     Wait wait;
     union {
@@ -265,6 +267,7 @@ _Static_assert(sizeof(G) <= 256, "of 5e9 bytes for ten million parked coroutines
 /* ---- P ----------------------------------------------------------------------- */
 
 enum { RUNQ = 256, P_MAX = 1024, P_LENT = 1024 /* beyond, to be lent: monitor.c */ };
+enum { LATENCIES = WEFT_LATENCIES };
 enum PState { P_IDLE, P_RUNNING, P_DEAD };
 
 struct P {
@@ -312,6 +315,8 @@ struct P {
     _Atomic bool give_way; /* (a) something more urgent waits; set by the monitor */
     int64_t hog_ran;       /* (m) when a hog last began to run here */
     _Atomic uint64_t flagged, handed, moved; /* (a) counters; bump() by (m) */
+    uint32_t starts;                         /* (m) that could be sampled: events.c */
+    _Atomic uint64_t latency[LATENCIES];     /* (a) counters; bump() by (m) */
 };
 
 /* ---- M ----------------------------------------------------------------------- */
@@ -359,7 +364,7 @@ struct M {
     G *give;                      /* (m) held: on g0, give it our P */
     G *enter;                     /* (m) copied: on g0, see that it gets its window */
     _Atomic bool request; /* (a) (m) its handler and itself: look at the lowering of preempt_off */
-    _Atomic uint32_t poking; /* (a) so many use tick: the monitor, a dump. Raised under S */
+    _Atomic uint32_t poking;    /* (a) so many use tick: the monitor, a dump. Raised under S */
     _Atomic bool in_kernel;     /* (a) end of a run: it was blocked there when it was poked */
     _Atomic bool again;         /* (a) set by (m), cleared by the monitor: poke it again soon */
     bool ticking;               /* (c) tick has a source */
@@ -373,28 +378,29 @@ struct M {
     bool hog;                   /* (S) its slice was over */
     bool took_over;             /* whoever wakes it from bed: the P is from a handler */
     _Atomic bool arranged;      /* (a) it will return to preempt_left(); (m) writes */
-    uintptr_t left;        /* (m) where library code would return, but for the end of the run */
-    bool abandoned;        /* (m) it left the run out of a signal handler */
-    bool ends;             /* (m) its coroutine has ended pinned: so does this thread */
-    bool gone;             /* (S) and never has a P again: hold.c */
-    bool starved;          /* (m) there was no memory to save a stack */
-    int64_t held_since;    /* (S) */
-    ArchContext at;        /* (S) where g stands still, for dumps */
-    bool at_call;          /* (S) at.pc is a return address */
+    uintptr_t left;     /* (m) where library code would return, but for the end of the run */
+    bool abandoned;     /* (m) it left the run out of a signal handler */
+    bool ends;          /* (m) its coroutine has ended pinned: so does this thread */
+    bool gone;          /* (S) and never has a P again: hold.c */
+    bool starved;       /* (m) there was no memory to save a stack */
+    int64_t held_since; /* (S) */
+    ArchContext at;     /* (S) where g stands still, for dumps */
+    bool at_call;       /* (S) at.pc is a return address */
     _Atomic(struct Place *) where; /* (a) a dump asks where it is: where.c */
-    SysCpus cpus;          /* who wakes this M: where it may run, if */
-    bool here;             /* its CPU was chosen (hold.c) */
-    SysTick tick;          /* (m); its period and nudges others, too, while `poking` */
-    _Atomic uint32_t park; /* (a) park word: 0 asleep or about to, 1 token */
-    uint64_t rng;          /* (m) */
-    M *link;               /* (S) idle list, or free list of foreign Ms */
-    M *all;                /* (S) list of all Ms */
-    uint32_t id;           /* (c) */
-    int tid;               /* (c) */
-    G g0;                  /* the thread's own context; for a foreign M, the G that stands for it */
-    SysThread thread;      /* (c) */
-    void *altstack;        /* (c) */
-    void *room;            /* (c) what rt_alloc_room() holds until the thread runs */
+    SysCpus cpus;                  /* who wakes this M: where it may run, if */
+    bool here;                     /* its CPU was chosen (hold.c) */
+    SysTick tick;                  /* (m); its period and nudges others, too, while `poking` */
+    _Atomic uint32_t park;         /* (a) park word: 0 asleep or about to, 1 token */
+    uint64_t rng;                  /* (m) */
+    M *link;                       /* (S) idle list, or free list of foreign Ms */
+    M *all;                        /* (S) list of all Ms */
+    uint32_t id;                   /* (c) */
+    int tid;                       /* (c) */
+    G g0;             /* the thread's own context; for a foreign M, the G that stands for it */
+    SysThread thread; /* (c) */
+    struct TraceRing *ring; /* (m), its handler too: trace.c */
+    void *altstack;         /* (c) */
+    void *room;             /* (c) what rt_alloc_room() holds until the thread runs */
 #ifdef WEFT_CHECKED
     struct {
         Lock *l;
@@ -430,6 +436,7 @@ struct Sched {
     _Atomic bool stopping;   /* (a) main has returned */
     _Atomic bool solo;       /* (a) lock.c; written under S */
     _Atomic bool forked;     /* (a) set in a forked child for good */
+    _Atomic uint32_t noting; /* (a) NOTE_*: events.h; written under S */
     P *p[P_MAX +
          P_LENT]; /* slot i is set before procs > i is published; freed at the end of a run */
     _Atomic uint32_t np; /* (a) Ps that exist; only grows, under S; p[] first */
@@ -477,10 +484,11 @@ struct Sched {
     int64_t top;                      /* (c) ns, 0: off: WEFT_DEBUG=top[=<ms>] */
     bool leaks;                       /* (c) WEFT_DEBUG=leaks */
     bool sigquit;                     /* (c) WEFT_DEBUG=sigquit, or WEFT_SIGQUIT */
+    bool latencies;                   /* (c) WEFT_DEBUG=latencies */
     int64_t stuck;                    /* (c) ns, 0: off: WEFT_DEBUG=stuck=<ms> */
     _Atomic bool deadlock;            /* (a) WEFT_DEBUG=deadlock: cycles.c; changes between runs */
     _Atomic bool quick;               /* (a) a run that is not watched so: locks may get READY */
-    uint32_t system_threads;          /* (c) threads of weft's that are not Ms */
+    uint32_t system_threads;          /* (S) threads of weft's that are not Ms */
     long guards_max;                  /* (c) 0: what the system allows: WEFT_DEBUG=guards=<n> */
     int signo;                        /* (c) of the tick */
     _Atomic uint64_t chaos;           /* (a) seed, 0: off; changes between runs */
@@ -500,5 +508,6 @@ extern struct Sched sched;
 #include "known.h"     /* coroutines that somebody knows by their id */
 #include "stacks.h"    /* stacks, private and copied */
 #include "base.h"      /* what every file needs; last, as it calls the others */
+#include "events.h"    /* what those see who look on */
 
 #endif

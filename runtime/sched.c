@@ -86,28 +86,10 @@ static G *pick_oldest(P *p, uint32_t tick)
     return g != NULL ? g : runq_get_oldest(p);
 }
 
-/* The next G of this P, without looking further than the global queue. */
-static G *pick(M *m, P *p)
+static inline __attribute__((always_inline)) G *pick_usual(M *m, P *p, uint32_t tick)
 {
-    uint32_t tick = get(&p->tick) + 1;
     G *g;
 
-    set(&p->tick, tick);
-    if (unlikely(get(&p->attention) != 0)) {
-        uint32_t bits = get(&p->attention);
-        if (bits & ATT_CLOCK)
-            p->now = sys_now();
-        if (bits & (ATT_STOP | ATT_PROCS))
-            return &m->g0;
-        if (bits & ATT_HOG && (g = pick_hog(p)) != NULL)
-            return g;
-        if (tick % GLOBAL == 0 && (g = pick_oldest(p, tick)) != NULL)
-            return g;
-        if (bits & ATT_CHAOS) {
-            g = pick_chaos(m, p);
-            return g != NULL ? g : runq_get_global(m, p);
-        }
-    }
     if (unlikely(tick % GLOBAL == 0) && (g = pick_oldest(p, tick)) != NULL)
         return g;
     if (get(&p->runnext) != NULL) {
@@ -130,6 +112,45 @@ static G *pick(M *m, P *p)
     if ((g = runq_get(p)) != NULL)
         return g;
     return runq_get_global(m, p);
+}
+
+/* The same while any bit of its attention is set. */
+static G *pick_asked(M *m, P *p, uint32_t tick, uint32_t bits)
+{
+    G *g;
+
+    if (bits & ATT_CLOCK)
+        p->now = sys_now();
+    if (bits & (ATT_STOP | ATT_PROCS))
+        return &m->g0;
+    if (bits & ATT_HOG && (g = pick_hog(p)) != NULL)
+        return g;
+    if (tick % GLOBAL == 0 && (g = pick_oldest(p, tick)) != NULL)
+        return g;
+    if (bits & ATT_CHAOS) {
+        g = pick_chaos(m, p);
+        return g != NULL ? g : runq_get_global(m, p);
+    }
+    return pick_usual(m, p, tick);
+}
+
+static __attribute__((noinline)) G *pick_noted(M *m, P *p, uint32_t tick)
+{
+    uint32_t bits = get(&p->attention);
+    G *g = pick_asked(m, p, tick, bits);
+    if (bits & ATT_NOTE)
+        event_picked(m, g);
+    return g;
+}
+
+/* The next G of this P, without looking further than the global queue. */
+static G *pick(M *m, P *p)
+{
+    uint32_t tick = get(&p->tick) + 1;
+    set(&p->tick, tick);
+    if (unlikely(get(&p->attention) != 0))
+        return pick_noted(m, p, tick);
+    return pick_usual(m, p, tick);
 }
 
 void sched_tick(M *m)
@@ -205,6 +226,7 @@ static inline G *prepare(M *m, G *next)
 /* What comes right before the switch from prev to next ... */
 static inline __attribute__((always_inline)) void leave(M *m, G *prev, G *next)
 {
+    event_switch(prev, next);
     m->prev = prev;
     m->g = next;
     if (next != &m->g0) {
@@ -246,6 +268,7 @@ static M *park_pinned(M *m, enum Reason why, Commit *commit, void *arg)
     set(&g->state, G_WAITING);
     set(&g->reason, (uint8_t)why);
     g->since = m->p->now;
+    event_waits(m, g, why);
     int saved = *m->errno_addr;
     hold_park(m, commit, arg);
     *m->errno_addr = saved;
@@ -253,10 +276,12 @@ static M *park_pinned(M *m, enum Reason why, Commit *commit, void *arg)
 }
 
 /* The caller's G waits from now on. Returns what is to run next. */
-static inline G *begin_wait(M *m, enum Reason why, Commit *commit, void *arg)
+static inline __attribute__((always_inline)) G *begin_wait(M *m, enum Reason why, Commit *commit,
+                                                           void *arg)
 {
     G *g = m->g;
     rt_assert(m->preempt_off == 1);
+    event_park(g, why);
     set(&g->state, G_WAITING);
     set(&g->reason, (uint8_t)why);
     g->since = m->p->now;
@@ -267,7 +292,8 @@ static inline G *begin_wait(M *m, enum Reason why, Commit *commit, void *arg)
     return next != NULL ? next : &m->g0;
 }
 
-static inline M *park(M *m, enum Reason why, Commit *commit, void *arg)
+static inline __attribute__((always_inline)) M *park(M *m, enum Reason why, Commit *commit,
+                                                     void *arg)
 {
     G *g = m->g;
     m = switch_to(m, g, begin_wait(m, why, commit, arg));
@@ -328,12 +354,9 @@ int sched_parked(void *pass)
     return chan_parked(m);
 }
 
-void sched_ready(M *m, G *g)
+static inline __attribute__((always_inline)) void ready(M *m, G *g)
 {
-    if (unlikely(g->flags & G_FOREIGN)) {
-        foreign_ready(g);
-        return;
-    }
+    event_ready(g);
     rt_assert(get(&g->state) == G_WAITING);
     set(&g->state, G_RUNNABLE);
     P *p = m->p;
@@ -349,12 +372,9 @@ void sched_ready(M *m, G *g)
     idle_wake(m);
 }
 
-void sched_ready_tail(M *m, G *g)
+static inline __attribute__((always_inline)) void ready_tail(M *m, G *g)
 {
-    if (unlikely(g->flags & G_FOREIGN)) {
-        foreign_ready(g);
-        return;
-    }
+    event_ready(g);
     set(&g->state, G_RUNNABLE);
     if (unlikely(m->p == NULL))
         runq_put_global(g, g, 1);
@@ -363,8 +383,41 @@ void sched_ready_tail(M *m, G *g)
     idle_wake(m);
 }
 
+/* Apart, and called last: what it needs of the frame the others need not set up. */
+static __attribute__((noinline)) void ready_odd(M *m, G *g, bool tail)
+{
+    if (g->flags & G_FOREIGN) {
+        foreign_ready(g);
+        return;
+    }
+    event_readied(m, g);
+    if (tail)
+        ready_tail(m, g);
+    else
+        ready(m, g);
+}
+
+void sched_ready(M *m, G *g)
+{
+    if (unlikely(g->flags & G_READY_ODDLY))
+        ready_odd(m, g, false);
+    else
+        ready(m, g);
+}
+
+void sched_ready_tail(M *m, G *g)
+{
+    if (unlikely(g->flags & G_READY_ODDLY))
+        ready_odd(m, g, true);
+    else
+        ready_tail(m, g);
+}
+
 void sched_try_again(G *g)
 {
+    if (unlikely(g->flags & G_NOTED))
+        event_readied(NULL, g);
+    event_ready(g);
     set(&g->state, G_RUNNABLE);
     runq_put_global(g, g, 1);
     idle_wake(NULL);
@@ -413,12 +466,13 @@ M *sched_give_way(M *m, enum HogPlace place)
     G *g = m->g;
     if (unlikely(g->flags & G_UNGUARDED))
         stack_check(g);
+    set(&g->reason, WHY_PREEMPTED); /* first: event_picked() */
     G *next = pick(m, m->p);
-    set(&g->reason, WHY_PREEMPTED);
     g->saved_errno = *m->errno_addr;
     m->commit = commit_give_way;
     m->commit_arg = (void *)(uintptr_t)place;
     m = switch_to(m, g, next != NULL ? next : &m->g0);
+    set(&g->reason, WHY_NONE);
     *m->errno_addr = g->saved_errno;
     return m;
 }
@@ -427,8 +481,11 @@ static inline M *yield(M *m)
 {
     G *g = m->g;
     G *next = pick(m, m->p);
-    if (next == NULL && unlikely(window_copied(g)) && copystack_contended(g))
+    if (next == NULL && unlikely(window_copied(g)) && copystack_contended(g)) {
         next = &m->g0; /* who waits for its window is in no queue until it leaves */
+        if (get(&m->p->attention) & ATT_NOTE)
+            event_picked(m, next);
+    }
     if (next != NULL) {
         set(&g->reason, WHY_YIELD);
         g->saved_errno = *m->errno_addr;
@@ -477,8 +534,9 @@ WEFT_NO_TSAN static inline __attribute__((always_inline)) _Noreturn void exit_to
 {
     g->flags &=
         (uint16_t)~G_COPIED; /* it does not leave its window, it is done with it: coro_reap() */
+    event_exit(g);
+    event_switch(g, next);
     m->commit = coro_reap;
-    m->prev = g;
     m->g = next;
     if (next != &m->g0) {
         bump(&m->p->switches, 1);
@@ -492,7 +550,9 @@ WEFT_NO_TSAN static inline __attribute__((always_inline)) _Noreturn void exit_to
 
 WEFT_NO_TSAN _Noreturn void sched_exit(M *m)
 {
-    G *g = m->g, *next = pick(m, m->p);
+    G *g = m->g;
+    m->prev = g; /* first: event_picked() */
+    G *next = pick(m, m->p);
     exit_to(m, g, prepare(m, next != NULL ? next : &m->g0));
 }
 
@@ -500,6 +560,9 @@ WEFT_NO_TSAN _Noreturn void sched_exit(M *m)
 WEFT_NO_TSAN _Noreturn void sched_exit_pinned(M *m)
 {
     m->ends = true;
+    m->prev = m->g;
+    if (get(&m->p->attention) & ATT_NOTE)
+        event_picked(m, &m->g0);
     exit_to(m, m->g, &m->g0);
 }
 
@@ -557,10 +620,13 @@ void sched_loop(M *m)
         }
         if (g == &m->g0)
             continue;
-        if (g == NULL)
+        if (g == NULL) {
             g = idle_find(m);
-        if (g == NULL)
-            return;
+            if (g == NULL)
+                return;
+            if (unlikely(get(&m->p->attention) & ATT_NOTE))
+                event_found(m, g);
+        }
         if (m->spinning)
             idle_end_spin(m);
         if (g->sp == NULL && g->slot != NULL)

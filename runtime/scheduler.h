@@ -10,11 +10,12 @@
 
 /* Bits of P.attention: the switch leaves its fast path while any is set. */
 enum {
-    ATT_STOP = 1,  /* the run ends */
-    ATT_PROCS = 2, /* the number of processors has changed */
-    ATT_CHAOS = 4, /* choose at random; stays set */
-    ATT_HOG = 8,   /* a hog goes first, once */
-    ATT_CLOCK = 16 /* p->now is to be the time of the last switch: census.c; stays set */
+    ATT_STOP = 1,   /* the run ends */
+    ATT_PROCS = 2,  /* the number of processors has changed */
+    ATT_CHAOS = 4,  /* choose at random; stays set */
+    ATT_HOG = 8,    /* a hog goes first, once */
+    ATT_CLOCK = 16, /* p->now is to be the time of the last switch: census.c; stays set */
+    ATT_NOTE = 32   /* what is picked is noted: events.h; stays set while it is */
 };
 
 /* Where a preempted coroutine queues: hogs.c. NOT: its slice is not over, nor ever was; URGENT: it may

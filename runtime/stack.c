@@ -355,6 +355,7 @@ bool stack_fault(G *g, void *addr, uintptr_t sp)
 
     if (s == NULL || !guard_hit(s, addr, sp) || !guard_lower(s))
         return false;
+    event_stack_grow(g, (size_t)(slot_end(s) - guard_lo(s)) - s->chunk->guard_size);
     if (s->chunk->cls == STACK_WINDOW) {
         set(&container_of(s->chunk, Window, chunk)->age, 0);
         window_used();

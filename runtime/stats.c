@@ -66,6 +66,7 @@ static void stats_sum(weft_stats_t *s)
     s->retaken_undeclared = get(&sched.retaken_blocked);
     s->fd_waiters = get(&sched.waiters);
     stats_add_threads(s);
+    event_latencies(s->latency);
     lock_release(&sched.lock);
     s->coroutines = not_below_zero(s->spawned - s->exited - own);
     s->stack_copied_bytes = not_below_zero(s->stack_copied_bytes);

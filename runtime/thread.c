@@ -50,7 +50,7 @@ void thread_enter(M *m)
 
 void thread_leave(M *m)
 {
-    (void)m;
+    trace_leave(m);
     sys_altstack_clear();
     arch_set_self(NULL);
 }

@@ -163,9 +163,46 @@ static void body_text(void)
             OK(strcmp(p.s[i].name, p.s[j].name) != 0);
     }
     /* Every field that is not reserved has its metric. */
-    EQ(p.n, FIELDS - sizeof a.reserved / sizeof a.reserved[0]);
+    EQ(p.n, FIELDS - sizeof a.reserved / sizeof a.reserved[0] - WEFT_LATENCIES);
     weft_chan_close(gate);
     wait_until_parked(1);
+    weft_chan_unref(gate);
+}
+
+/* WEFT_DEBUG=latencies: buckets that add up, with bounds that rise. */
+static void body_latencies(void)
+{
+    static char all[32768];
+    static const char *const bucket = "weft_latency_seconds_bucket{le=\"";
+    uint64_t n = 0, last = 0;
+    double bound = -1;
+    int buckets = 0;
+    gate = weft_chan_make(0, 0);
+    for (int i = 0; i < 100; i++)
+        go(waiter, NULL);
+    for (int i = 0; i < 10000; i++)
+        weft_yield();
+    weft_chan_close(gate);
+    wait_until_parked(1);
+    OK(weft_stats_text(all, sizeof all) < (int)sizeof all);
+    const char *p = strstr(all, "# TYPE weft_latency_seconds histogram\n");
+    OK(p != NULL);
+    for (; (p = strstr(p, bucket)) != NULL; buckets++) {
+        char *end;
+        double le = strtod(p + strlen(bucket), &end); /* "+Inf" too */
+        OK(le > bound);
+        EQ(strncmp(end, "\"} ", 3), 0);
+        n = strtoull(end + 3, NULL, 10);
+        OK(n >= last);
+        bound = le;
+        last = n;
+        p = end;
+    }
+    EQ(buckets, WEFT_LATENCIES);
+    OK(n > 0);
+    p = strstr(all, "weft_latency_seconds_count ");
+    OK(p != NULL);
+    EQ(strtoull(p + 27, NULL, 10), n);
     weft_chan_unref(gate);
 }
 
@@ -394,6 +431,13 @@ static void body_threads(void)
 static void (*const bodies[])(void) = {body_text, body_sizes, body_load, body_threads};
 enum { NBODIES = sizeof bodies / sizeof bodies[0] };
 
+START_TEST(test_latencies)
+{
+    setenv("WEFT_DEBUG", "latencies", 1); /* each test is a process */
+    run(_i, body_latencies);
+}
+END_TEST
+
 START_TEST(test_each)
 {
     run(_i % NPROCS, bodies[_i / NPROCS]);
@@ -595,6 +639,7 @@ int main(void)
     TCase *tc = tcase_create("stats");
     tcase_set_timeout(tc, 60);
     tcase_add_loop_test(tc, test_each, 0, NBODIES * NPROCS);
+    tcase_add_loop_test(tc, test_latencies, 0, NPROCS);
     tcase_add_test(tc, test_outside);
     tcase_add_loop_test(tc, test_trace_load, 0, NPROCS);
     tcase_add_loop_test(tc, test_trace_idle, 0, NPROCS);
