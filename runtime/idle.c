@@ -158,10 +158,16 @@ M *idle_get_m(void)
 
 static void hand_over(M *m, P *p)
 {
+    M *self = arch_self();
+    P *ours = self != NULL ? self->p : NULL;
     m->next_p = p;
     m->spinning = true;
-    set_rel(&m->park, 1); /* pairs with get_acq in bed() */
+    if (ours != NULL)
+        set(&ours->waking, true); /* before m runs: see grab_next() */
+    set_rel(&m->park, 1);         /* pairs with get_acq in bed() */
     sys_unpark(&m->park, 1);
+    if (ours != NULL)
+        set(&ours->waking, false);
 }
 
 /* No M could be had for p: one sits in the poller, or there can be no more

@@ -277,14 +277,15 @@ struct P {
     _Atomic(G *) runnext;                       /* (a) */
     _Atomic uint32_t attention; /* (a) ATT_*: set by any, acted on and cleared by (m) */
     _Atomic bool stealable;     /* (a) set by (m), for good: others may take */
-    uint8_t streak;             /* (m) runs from runnext in a row */
-    uint32_t turns;             /* (m) looks at the oldest */
-    _Atomic uint32_t tick;      /* (a) picks; written by (m) */
-    uint32_t ticked;            /* (m) tick at the last sched_tick() */
-    int64_t now;                /* (m) coarse clock: of the last housekeeping */
-    int64_t polled;             /* (m) when this P last looked at the poller */
-    _Atomic(M *) m; /* (a) the M that holds it, NULL while it changes hands; see monitor.c */
-    uint64_t rng;   /* (m) */
+    _Atomic bool waking;   /* (a) (m) is in the call that wakes another one; a hint to thieves */
+    uint8_t streak;        /* (m) runs from runnext in a row */
+    uint32_t turns;        /* (m) looks at the oldest */
+    _Atomic uint32_t tick; /* (a) picks; written by (m) */
+    uint32_t ticked;       /* (m) tick at the last sched_tick() */
+    int64_t now;           /* (m) coarse clock: of the last housekeeping */
+    int64_t polled;        /* (m) when this P last looked at the poller */
+    _Atomic(M *) m;        /* (a) the M that holds it, NULL while it changes hands; see monitor.c */
+    uint64_t rng;          /* (m) */
 
     G *free;                  /* (m) dead Gs to use again */
     uint32_t nfree;           /* (m) */

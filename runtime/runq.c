@@ -28,6 +28,8 @@
  */
 #include "glist.h"
 
+enum { PATIENCE = 3000, PATIENCE_MOST = 30000 /* ns */, TO_AND_FRO = 2 };
+
 static void put_overflow(P *p, G *g, uint32_t h);
 
 static bool take_heads(P *p, uint32_t h, uint32_t n)
@@ -154,16 +156,27 @@ static uint32_t grab(P *p, uint32_t at, P *victim)
     }
 }
 
+/* The victim most likely runs it itself in a moment: it has just made it
+ * ready and is about to park. Taking it would bounce the two between CPUs.
+ * PATIENCE, as Go: longer than a send and a switch. It begins when the victim is back from the call that has woken
+ * us, which alone takes longer: taking it then would tear every pair apart. A victim that has switched
+ * to and fro meanwhile gets along by itself. Nobody is forgotten: as long as we see something there we do not go to
+ * bed (idle.c, (d)), and if the victim then keeps on computing we take it next time. */
 static G *grab_next(P *victim)
 {
     if (get(&victim->runnext) == NULL)
         return NULL;
-    /* The victim most likely runs it itself in a moment: it has just made it
-     * ready and is about to park. Taking it would bounce the two between CPUs.
-     * Three microseconds, as Go: longer than a send and a switch. */
-    if (get(&victim->state) == P_RUNNING)
-        for (int64_t until = sys_now() + 3000; sys_now() < until;)
+    uint32_t tick = get(&victim->tick);
+    if (get(&victim->state) == P_RUNNING) {
+        int64_t now = sys_now(), until = now + PATIENCE, most = now + PATIENCE_MOST;
+        for (; now < until; now = sys_now()) {
+            if (get(&victim->waking) && now < most)
+                until = now + PATIENCE;
             arch_pause();
+        }
+        if (get(&victim->tick) - tick >= TO_AND_FRO)
+            return NULL;
+    }
     return atomic_exchange_explicit(&victim->runnext, NULL, memory_order_acq_rel);
 }
 
