@@ -220,6 +220,7 @@ screen '^status 0'
 [ ! -s "$dir/screen.err" ] || fail "it complains" "$dir/screen.err"
 
 tmux -L "$socket" kill-server
+socket+=-again # that server may still be about to go
 tmux -L "$socket" -f /dev/null new-session -d -x 100 -y 30 "$top -d 0.2 $pid; echo status \$?; sleep 60" 7>&- ||
     fail "tmux does not start again"
 screen '^Coroutines'
