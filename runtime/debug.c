@@ -86,6 +86,24 @@ static bool debug_preempt(const char *value, const char *end)
     return true;
 }
 
+static bool debug_flag(const char *value, const char *end, bool *to)
+{
+    uint64_t on;
+    if (!debug_number(value, end, &on) || on > 1)
+        return false;
+    *to = on != 0;
+    return true;
+}
+
+static bool debug_ms(const char *value, const char *end, uint64_t least, uint64_t most, int64_t *ns)
+{
+    uint64_t ms;
+    if (!debug_number(value, end, &ms) || ms < least || ms > most)
+        return false;
+    *ns = (int64_t)ms * 1000000;
+    return true;
+}
+
 /* Where the ticks come from. */
 static bool debug_tick(const char *value, const char *end)
 {
@@ -101,20 +119,12 @@ static bool debug_tick(const char *value, const char *end)
 
 static bool debug_blockwarn(const char *value, const char *end)
 {
-    uint64_t ms;
-    if (!debug_number(value, end, &ms) || ms == 0 || ms > 1000000)
-        return false;
-    sched.blockwarn = (int64_t)ms * 1000000;
-    return true;
+    return debug_ms(value, end, 1, 1000000, &sched.blockwarn);
 }
 
 static bool debug_threads(const char *value, const char *end)
 {
-    uint64_t on;
-    if (!debug_number(value, end, &on) || on > 1)
-        return false;
-    sched.threads = on != 0;
-    return true;
+    return debug_flag(value, end, &sched.threads);
 }
 
 static bool debug_windows(const char *value, const char *end)
@@ -128,47 +138,31 @@ static bool debug_windows(const char *value, const char *end)
 
 static bool debug_stackshare(const char *value, const char *end)
 {
-    uint64_t on;
-    if (!debug_number(value, end, &on) || on > 1)
-        return false;
-    sched.stackshare = on != 0;
-    return true;
+    return debug_flag(value, end, &sched.stackshare);
 }
 
 static bool debug_deadlock(const char *value, const char *end)
 {
-    uint64_t on;
-    if (!debug_number(value, end, &on) || on > 1)
+    bool on;
+    if (!debug_flag(value, end, &on))
         return false;
-    set(&sched.deadlock, on != 0);
+    set(&sched.deadlock, on);
     return true;
 }
 
 static bool debug_leaks(const char *value, const char *end)
 {
-    uint64_t on;
-    if (!debug_number(value, end, &on) || on > 1)
-        return false;
-    sched.leaks = on != 0;
-    return true;
+    return debug_flag(value, end, &sched.leaks);
 }
 
 static bool debug_sigquit(const char *value, const char *end)
 {
-    uint64_t on;
-    if (!debug_number(value, end, &on) || on > 1)
-        return false;
-    sched.sigquit = on != 0;
-    return true;
+    return debug_flag(value, end, &sched.sigquit);
 }
 
 static bool debug_latencies(const char *value, const char *end)
 {
-    uint64_t on;
-    if (!debug_number(value, end, &on) || on > 1)
-        return false;
-    sched.latencies = on != 0;
-    return true;
+    return debug_flag(value, end, &sched.latencies);
 }
 
 static bool debug_trace(const char *value, const char *end)
@@ -178,20 +172,12 @@ static bool debug_trace(const char *value, const char *end)
 
 static bool debug_stuck(const char *value, const char *end)
 {
-    uint64_t ms;
-    if (!debug_number(value, end, &ms) || ms == 0 || ms > 1000000000)
-        return false;
-    sched.stuck = (int64_t)ms * 1000000;
-    return true;
+    return debug_ms(value, end, 1, 1000000000, &sched.stuck);
 }
 
 static bool debug_schedtrace(const char *value, const char *end)
 {
-    uint64_t ms;
-    if (!debug_number(value, end, &ms) || ms > 1000000)
-        return false;
-    sched.schedtrace = (int64_t)ms * 1000000;
-    return true;
+    return debug_ms(value, end, 0, 1000000, &sched.schedtrace);
 }
 
 /* The key alone: as often as a screen wants it. */
