@@ -417,6 +417,15 @@ END_TEST
 
 /* ---- close ----------------------------------------------------------------------- */
 
+/* The runtime opens files of /proc now and then, and has them for a moment: they may get the number. */
+static bool is_closed(int fd)
+{
+    for (int64_t late = from_now(5 * SEC); fcntl(fd, F_GETFD) != -1; weft_sleep(100 * US))
+        if (weft_now() > late)
+            return false;
+    return true;
+}
+
 /* Go: TestCloseUnblocksRead; and all readers, not one. */
 static void close_unblocks_body(void)
 {
@@ -429,7 +438,7 @@ static void close_unblocks_body(void)
         EQ(weft_close(ends[0]), 0);
         for (int k = 0; k < 3; k++)
             EQ(reader_result(&r[k]), -ECANCELED);
-        EQ(fcntl(ends[0], F_GETFD), -1);
+        OK(is_closed(ends[0]));
         char c;
         EQ(weft_read(ends[1], &c, 1), 0);
         EQ(weft_close(ends[1]), 0);

@@ -311,17 +311,30 @@ static void tick(void *arg)
     atomic_fetch_add(&count, 1);
 }
 
+/* Of 21 ticks at most so many come; fewer if the machine stands still. */
+static int ticks_in_time(weft_timer_t *t)
+{
+    atomic_store(&count, 0);
+    atomic_store(&tick_sum_late, 0);
+    tick_start = weft_now() + tick_period;
+    OK(weft_timer_start(t, tick_start, tick_period, tick, NULL) == 0);
+    weft_sleep_until(tick_start + 20 * tick_period + tick_period / 2);
+    OK(weft_timer_stop(t) == 1);
+    weft_sleep(3 * tick_period); /* one may have been on its way */
+    return atomic_load(&count);
+}
+
 static void ticker_body(void)
 {
     weft_timer_t t = {0};
+    int n, most = 21;
     tick_period = 10 * MS;
-    tick_start = weft_now() + tick_period;
-    OK(weft_timer_start(&t, tick_start, tick_period, tick, NULL) == 0);
-    weft_sleep_until(tick_start + 20 * tick_period + tick_period / 2);
-    OK(weft_timer_stop(&t) == 1);
-    int n = atomic_load(&count), ideal = 21;
-    OK(n <= ideal && n >= ideal * 7 / 10);
-    OK(atomic_load(&tick_sum_late) / n < tick_period / 2); /* in phase */
+    for (int tries = 0;; tries++) {
+        n = ticks_in_time(&t);
+        OK(n <= most && tries < 10);
+        if (n >= most * 7 / 10 && atomic_load(&tick_sum_late) / n < tick_period / 2) /* in phase */
+            break;
+    }
     weft_sleep(3 * tick_period);
     OK(atomic_load(&count) <= n + 1); /* one may have been on its way */
     /* Reset halves nothing: the period stays. */
@@ -334,6 +347,7 @@ static void ticker_body(void)
     n = atomic_load(&count);
     tick_start = 0;
     OK(weft_timer_start(&t, weft_now(), INT64_MAX, add_one, NULL) == 0);
+    wait_count(n + 1);
     weft_sleep(20 * MS);
     OK(atomic_load(&count) == n + 1);
     OK(weft_timer_stop(&t) == 1);
