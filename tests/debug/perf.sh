@@ -71,7 +71,7 @@ look "dwarf" --call-graph dwarf,4096
 #
 # Each sample, but for those of the thread that only watches, must lie in one of the three busy functions (95 of 100), below the callers of that one and no
 # other, from the coroutine's entry on; no frame may be without a name. (Samples of the tick's handler are not
-# looked at in that respect: it runs on the alternate stack, and perf keeps a part of one stack only.)
+# looked at in that respect, nor is one of its return: it runs on the alternate stack, and perf keeps a part of one stack only.)
 busy=$(dirname "$spin")/busy
 [ -x "$busy" ] || { echo "perf.sh: no program $busy"; exit 1; }
 
@@ -93,7 +93,7 @@ three() # MODE STACK HOW PERF-OPTION...
                 if (chain == "burn_" k " middle_" k " start_" k " coro_start arch_entry ") { right++; hit[k]++ }
                 else wrong[chain]++
             }
-            if (chain ~ /(burn|middle|start)_[012] / && chain !~ /tick_handler/ && chain ~ /\[unknown\]/) { unknown++; wrong[chain]++ }
+            if (chain ~ /(burn|middle|start)_[012] / && chain !~ /tick_handler|__restore_rt/ && chain ~ /\[unknown\]/) { unknown++; wrong[chain]++ }
         }
         /^[^ \t]/ { finish(); thread = $1; chain = ""; next } # the first line of a sample
         NF >= 2 { chain = chain $2 " " }
