@@ -466,7 +466,7 @@ static void bounded_body(void)
     EQ(weft_wg_add(&calls_wg, 1), 0);
     sampling = false;
     EQ(weft_wg_wait(&calls_wg), 0);
-    OK(most <= BOUND + 1 + 3); /* the monitor, the maker, a sanitizer's */
+    OK(most <= BOUND + 1 + 4); /* the monitor, the maker, a sanitizer's two */
 }
 
 /* How often a run says on standard error that it has no more threads. */
