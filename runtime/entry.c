@@ -118,6 +118,16 @@ static bool in_block(const G *g)
     return window_copied(g) && window_of(g)->resident != g;
 }
 
+/* As arch_context(), of a stack that may run meanwhile. */
+static void peek_context(char *sp, ArchContext *ctx)
+{
+    uintptr_t frame[sizeof(ArchFrame) / sizeof(uintptr_t)];
+    for (size_t i = 0; i < sizeof frame / sizeof frame[0]; i++)
+        frame[i] = peek(sp + i * sizeof frame[0]);
+    arch_context(frame, ctx);
+    ctx->sp += (uintptr_t)sp - (uintptr_t)frame;
+}
+
 static void walk_parked(Entry *e, G *g)
 {
     char *sp = g->sp;
@@ -129,7 +139,7 @@ static void walk_parked(Entry *e, G *g)
     if (in_block(g)) {
         walk_block(e, g, sp, hi);
     } else {
-        arch_context(sp, &ctx);
+        peek_context(sp, &ctx);
         walk_saved(e, sp, &ctx, lo, hi);
     }
     /* The fence keeps the walk's reads before these; a G that left and came back
